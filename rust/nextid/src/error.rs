@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can go wrong, told apart.
+
+use std::{fmt, io};
+
+use nix::errno::Errno;
+
+use crate::{Id, MAX_IDS};
+
+/// What was being done when something went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Opening the file.
+    Open,
+    /// Arming ids.
+    Arm,
+    /// Reading what is armed.
+    Read,
+    /// Disarming.
+    Reset,
+    /// Forking a process.
+    Fork,
+    /// Waiting for a process.
+    Wait,
+    /// Starting a program in a process of its own.
+    Spawn,
+    /// Creating a thread.
+    Thread,
+    /// Creating a message queue.
+    MessageQueue,
+    /// Creating a semaphore set.
+    SemaphoreSet,
+    /// Creating a shared memory segment.
+    SharedMemory,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open /proc/thread-self/next_id",
+            Self::Arm => "arm ids",
+            Self::Read => "read what is armed",
+            Self::Reset => "disarm",
+            Self::Fork => "fork a process",
+            Self::Wait => "wait for a process",
+            Self::Spawn => "start a program",
+            Self::Thread => "create a thread",
+            Self::MessageQueue => "create a message queue",
+            Self::SemaphoreSet => "create a semaphore set",
+            Self::SharedMemory => "create a shared memory segment",
+        })
+    }
+}
+
+impl Action {
+    /// Whether its object lives in the IPC namespace, and not in pid namespaces.
+    fn is_ipc(self) -> bool {
+        matches!(self, Self::MessageQueue | Self::SemaphoreSet | Self::SharedMemory)
+    }
+}
+
+/// A list of ids, innermost pid namespace first. Displayed as the kernel writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ids(pub Vec<Id>);
+
+impl From<&[Id]> for Ids {
+    fn from(ids: &[Id]) -> Self {
+        Self(ids.to_vec())
+    }
+}
+
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for id in &self.0 {
+            write!(f, "{separator}{id}")?;
+            separator = " ";
+        }
+        Ok(())
+    }
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel has no `next_id` file.
+    #[error(
+        "/proc/thread-self/next_id does not exist: this kernel is built without CONFIG_NEXT_ID, \
+         or /proc is not mounted"
+    )]
+    NotSupported,
+
+    /// A capability is missing (`EPERM`).
+    #[error("not permitted to {action} with id {ids}: {}", missing_capability(*action))]
+    NotPermitted {
+        /// What was refused.
+        action: Action,
+        /// The ids asked for.
+        ids: Ids,
+    },
+
+    /// An id is in use (`EBUSY`).
+    #[error("cannot {action} with id {ids}: {}", in_use(*action, ids))]
+    Taken {
+        /// What was refused.
+        action: Action,
+        /// The ids asked for, of which at least one is in use.
+        ids: Ids,
+    },
+
+    /// An id is one that no such object can have (`EINVAL`).
+    #[error("cannot {action} with id {ids}: {}", range(*action))]
+    OutOfRange {
+        /// What was refused.
+        action: Action,
+        /// The ids asked for.
+        ids: Ids,
+    },
+
+    /// More ids were given than there are pid namespaces around the new task (`EINVAL`).
+    #[error(
+        "cannot {action} with id {ids}: {} ids, but only {levels} nested pid namespaces",
+        ids.0.len()
+    )]
+    TooManyLevels {
+        /// What was refused.
+        action: Action,
+        /// The ids asked for.
+        ids: Ids,
+        /// How many pid namespaces the new task would be in, as far as `/proc` shows.
+        levels: usize,
+    },
+
+    /// No ids, or more than can be armed at once.
+    #[error("cannot arm {0} ids: it must be 1 to {MAX_IDS}")]
+    Count(usize),
+
+    /// A System V IPC key is already in use (`EEXIST`).
+    #[error("cannot {action}: key {key:#x} is in use already")]
+    KeyInUse {
+        /// What was refused.
+        action: Action,
+        /// The key.
+        key: i32,
+    },
+
+    /// This process has other threads, and so cannot fork safely.
+    #[error(
+        "cannot fork: this process has more than one thread; fork before creating threads, or \
+         start a program instead"
+    )]
+    Threaded,
+
+    /// Any other failure of a system call.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What failed.
+        action: Action,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn missing_capability(action: Action) -> &'static str {
+    if action == Action::Arm {
+        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN"
+    } else if action.is_ipc() {
+        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns the \
+         IPC namespace"
+    } else {
+        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespaces that own the \
+         pid namespaces of all ids given"
+    }
+}
+
+fn in_use(action: Action, ids: &Ids) -> &'static str {
+    if action.is_ipc() {
+        "its index is in use"
+    } else if ids.0.len() == 1 {
+        "it is in use"
+    } else {
+        "one of them is in use"
+    }
+}
+
+fn range(action: Action) -> &'static str {
+    if action.is_ipc() {
+        "it must be sequence number << 15 | index, both within the limits of the IPC namespace"
+    } else {
+        "each must be 1 or more and below the pid_max of its pid namespace, and a pid namespace \
+         begins with pid 1"
+    }
+}
+
+impl Error {
+    pub(crate) fn system(action: Action, source: io::Error) -> Self {
+        Self::System { action, source }
+    }
+
+    /// Why the kernel refused `action` with `ids`, which it did with `source`.
+    pub(crate) fn refused(action: Action, ids: Ids, source: io::Error) -> Self {
+        match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EPERM) => Self::NotPermitted { action, ids },
+            Some(Errno::EBUSY) => Self::Taken { action, ids },
+            Some(Errno::EINVAL) if action.is_ipc() => Self::OutOfRange { action, ids },
+            Some(Errno::EINVAL) => match crate::task::visible_levels() {
+                Some(levels) if levels < ids.0.len() => Self::TooManyLevels { action, ids, levels },
+                _ => Self::OutOfRange { action, ids },
+            },
+            _ => Self::System { action, source },
+        }
+    }
+}

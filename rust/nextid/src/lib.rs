@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Create processes, threads and System V IPC objects with chosen ids.
+//!
+//! A kernel with `CONFIG_NEXT_ID=y` has a file `/proc/thread-self/next_id`. What a thread writes
+//! there are the ids that its next object gets, or its next creation fails and says why: it never
+//! gets another id. A checkpoint/restore tool needs just that.
+//!
+//! [`NextId`] is that file, [`NextId::arm`] writes to it, and [`Armed`] makes the object:
+//!
+//! ```no_run
+//! use nextid::NextId;
+//!
+//! let mut next = NextId::open()?;
+//!
+//! // A process that is 7 in its own pid namespace and 512 in the one above.
+//! let child = next.arm(&[7, 512])?.fork(|| 0)?;
+//! assert_eq!(child.pid(), 7);
+//! child.wait()?;
+//!
+//! // A message queue: sequence number 3, index 9.
+//! let queue = next.arm(&[3 << 15 | 9])?.message_queue(nextid::IPC_PRIVATE, 0o600)?;
+//! assert_eq!(queue, 3 << 15 | 9);
+//! # Ok::<(), nextid::Error>(())
+//! ```
+//!
+//! Ids belong to the thread that armed them. So neither type can leave its thread: arming on one
+//! thread and creating on another does not compile.
+//!
+//! ```compile_fail,E0277
+//! # let mut next = nextid::NextId::open()?;
+//! let armed = next.arm(&[7])?;
+//! std::thread::spawn(move || armed.fork(|| 0));
+//! # Ok::<(), nextid::Error>(())
+//! ```
+//!
+//! # Permission
+//!
+//! Arming takes `CAP_CHECKPOINT_RESTORE` or `CAP_SYS_ADMIN` in the caller's user namespace; creating
+//! takes one of them in the user namespace that owns each pid namespace, or the IPC namespace, that
+//! an id is asked of. Who is root in a user namespace of their own can restore inside it.
+
+mod error;
+mod ipc;
+mod task;
+
+use std::ffi::c_long;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::marker::PhantomData;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+
+pub use error::{Action, Error, Ids};
+pub use ipc::IPC_PRIVATE;
+pub use task::Child;
+
+/// An id, C's `long`.
+pub type Id = c_long;
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The most ids that can be armed at once.
+pub const MAX_IDS: usize = 65536;
+
+const PATH: &str = "/proc/thread-self/next_id";
+
+/// The calling thread's `next_id` file, kept open.
+///
+/// It serves the thread that opened it and no other. A forked child opens its own.
+#[derive(Debug)]
+pub struct NextId {
+    file: File,
+    /// What was armed last, and the command for it, in buffers that are reused.
+    ids: Vec<Id>,
+    text: Vec<u8>,
+    /// Neither `Send` nor `Sync`: ids belong to a thread.
+    thread: PhantomData<*const ()>,
+}
+
+impl NextId {
+    /// Opens the file of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotSupported`] where this kernel has no such file, or `/proc` is not mounted.
+    /// [`Error::System`] where it cannot be opened: a process that changed its user id is
+    /// "not dumpable", and its files in `/proc` belong to root, until it calls
+    /// `prctl(PR_SET_DUMPABLE, 1)` or executes a program.
+    pub fn open() -> Result<Self> {
+        let file =
+            OpenOptions::new().read(true).write(true).open(PATH).map_err(|error| {
+                match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::ENOENT) => Error::NotSupported,
+                    _ => Error::system(Action::Open, error),
+                }
+            })?;
+        Ok(Self { file, ids: Vec::new(), text: Vec::new(), thread: PhantomData })
+    }
+
+    /// Arms `ids` for the next object that this thread creates, in one system call.
+    ///
+    /// For a process or a thread `ids[0]` is its id in its own (innermost) pid namespace, `ids[1]`
+    /// the one in the namespace above, and so on; ids further out are left to the kernel. A System V
+    /// IPC object takes one id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPermitted`] without the capability; [`Error::Count`] unless there are 1 to
+    /// [`MAX_IDS`] ids; [`Error::System`] where memory is short. What was armed before stays armed.
+    pub fn arm(&mut self, ids: &[Id]) -> Result<Armed<'_>> {
+        match self.write_ids(ids) {
+            Ok(()) => {
+                self.ids.clear();
+                self.ids.extend_from_slice(ids);
+                Ok(Armed { next: self })
+            }
+            Err(error) => Err(match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EPERM) => Error::NotPermitted { action: Action::Arm, ids: ids.into() },
+                Some(Errno::E2BIG | Errno::EINVAL) => Error::Count(ids.len()),
+                _ => Error::system(Action::Arm, error),
+            }),
+        }
+    }
+
+    fn write_ids(&mut self, ids: &[Id]) -> io::Result<()> {
+        self.text.clear();
+        write!(self.text, "LONG{}", ids.len())?;
+        for id in ids {
+            write!(self.text, " {id}")?;
+        }
+        self.file.write_all(&self.text)
+    }
+
+    /// Returns the ids that are armed, none where none are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] where the file cannot be read.
+    pub fn armed(&self) -> Result<Vec<Id>> {
+        let mut text = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            match self.file.read_at(&mut piece, text.len() as u64) {
+                Ok(0) => break,
+                Ok(len) => text.extend_from_slice(&piece[..len]),
+                Err(error) => return Err(Error::system(Action::Read, error)),
+            }
+        }
+        parse_state(&text).ok_or_else(|| {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            Error::system(Action::Read, io::Error::other(format!("unknown state {text:?}")))
+        })
+    }
+
+    /// Disarms. It is no error where nothing is armed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] where the file cannot be written.
+    pub fn reset(&mut self) -> Result<()> {
+        self.file.write_all(b"RESET").map_err(|error| Error::system(Action::Reset, error))
+    }
+}
+
+/// Reads `UNSET\n` or `LONGS (n) X0 ... X<n-1>\n`.
+fn parse_state(text: &[u8]) -> Option<Vec<Id>> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
+    if text == "UNSET" {
+        return Some(Vec::new());
+    }
+    let (count, ids) = text.strip_prefix("LONGS (")?.split_once(") ")?;
+    let ids: Vec<Id> =
+        ids.split(' ').map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
+    (count.parse() == Ok(ids.len())).then_some(ids)
+}
+
+/// Ids that are armed, waiting for the one object that is to get them.
+///
+/// Each method that creates an object consumes it. Where the creation fails, or none is asked for,
+/// the ids are disarmed again, so that no later object gets them by accident.
+#[derive(Debug)]
+#[must_use = "the ids are disarmed at once where no object is created with them"]
+pub struct Armed<'a> {
+    next: &'a mut NextId,
+}
+
+impl Armed<'_> {
+    /// Leaves the ids armed for an object that this thread creates by other means.
+    pub fn keep(self) {
+        self.consumed();
+    }
+
+    /// The kernel has used the ids up: there is nothing to disarm.
+    fn consumed(self) {
+        std::mem::forget(self);
+    }
+
+    /// Why `action` failed, which it did with `source`. The ids are disarmed.
+    fn refused(self, action: Action, source: io::Error) -> Error {
+        Error::refused(action, self.next.ids.as_slice().into(), source)
+    }
+}
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        // It cannot fail on a file that has just been written to by the same thread.
+        let _ = self.next.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_read_back() {
+        assert_eq!(parse_state(b"UNSET\n"), Some(vec![]));
+        assert_eq!(parse_state(b"LONGS (1) 4242\n"), Some(vec![4242]));
+        assert_eq!(parse_state(b"LONGS (3) 7 -512 9001\n"), Some(vec![7, -512, 9001]));
+    }
+
+    #[test]
+    fn state_that_is_not_the_kernels_is_refused() {
+        for text in ["", "UNSET", "LONGS (2) 7\n", "LONGS (1) 7 \n", "LONGS (0) \n", "LONGS () 7\n"]
+        {
+            assert_eq!(parse_state(text.as_bytes()), None, "{text:?}");
+        }
+    }
+}
