@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Restores processes, threads and System V IPC objects by id, and checks each id from outside.
+//!
+//! Run it as root on a kernel with `CONFIG_NEXT_ID=y`. It exits with 0 only if each object has the
+//! ids that were asked for, and each request that must be refused was.
+
+mod outside;
+mod refusals;
+mod restore;
+mod scene;
+mod table;
+
+use std::process::ExitCode;
+
+use anstream::{eprintln, println};
+use anyhow::{Result, bail, ensure};
+use nextid::NextId;
+use nix::unistd::geteuid;
+
+use table::{BAD, GOOD};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{BAD}restore-demo:{BAD:#} {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns whether all was as asked.
+fn run() -> Result<bool> {
+    let kernel = nix::sys::utsname::uname()?;
+    let release = kernel.release().to_string_lossy();
+    if let Err(error) = NextId::open() {
+        bail!("{error} (Linux {release}); `make run` boots a kernel that has it");
+    }
+    ensure!(geteuid().is_root(), "this must be run as root");
+
+    println!("Objects restored by id through /proc/thread-self/next_id, on Linux {release}.");
+    println!("Ids are listed from the innermost pid namespace outwards, as they were written.");
+
+    let mut ids = 0;
+    let mut wrong = 0;
+    for scene in scene::ALL {
+        let result = scene.play()?;
+        ids += result.ids;
+        wrong += result.wrong;
+    }
+    let failed = refusals::play()?;
+
+    println!();
+    if wrong > 0 {
+        println!("{BAD}{wrong} of {ids} ids not as asked{BAD:#}");
+    } else if failed > 0 {
+        println!("{BAD}{failed} requests not refused as they must be{BAD:#}");
+    } else {
+        println!("{GOOD}all {ids} ids as asked{GOOD:#}");
+    }
+    Ok(wrong == 0 && failed == 0)
+}

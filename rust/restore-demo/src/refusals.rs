@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests that must be refused, and what is armed after each.
+
+use std::fs;
+
+use anyhow::{Result, bail};
+use nextid::{Error, IPC_PRIVATE, Id, NextId};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, Uid, fork, pause, setresuid};
+
+use crate::restore::NOBODY;
+use crate::scene::ipc_id;
+use crate::table::{self, Row};
+
+/// A pid that is free on most systems.
+const PID: Id = 9242;
+
+/// More than pid namespaces can be nested: 32 in the initial one.
+const TOO_MANY_LEVELS: Id = 34;
+
+/// Plays all requests, prints them, and returns how many did not end as they must.
+pub fn play() -> Result<usize> {
+    // In a process of its own, since the last requests are made without privilege.
+    // SAFETY: This program has no other thread.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => match waitpid(child, None)? {
+            WaitStatus::Exited(_, failed) => Ok(usize::try_from(failed)?),
+            status => bail!("the process that makes forbidden requests: {status:?}"),
+        },
+        ForkResult::Child => {
+            let failed = request_all().unwrap_or_else(|error| {
+                anstream::eprintln!("restore-demo: {error:#}");
+                1
+            });
+            // SAFETY: It has no preconditions.
+            unsafe { libc::_exit(i32::try_from(failed).unwrap_or(1)) }
+        }
+    }
+}
+
+fn request_all() -> Result<usize> {
+    unshare(CloneFlags::CLONE_NEWIPC)?;
+    let mut desk = Desk { next: NextId::open()?, rows: Vec::new() };
+
+    let holder = desk.next.arm(&[PID])?.fork(|| {
+        pause();
+        0
+    })?;
+    desk.request("fork, the pid in use", &[PID], fork_and_wait, Err(Errno::EBUSY))?;
+    kill(Pid::from_raw(holder.pid()), Signal::SIGKILL)?;
+    holder.wait()?;
+    desk.create("… once it is free", &[PID], fork_and_wait, Ok(()))?;
+
+    let pid_max: Id = fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse()?;
+    desk.request("fork, below the range", &[0], fork_and_wait, Err(Errno::EINVAL))?;
+    desk.request("fork, pid_max", &[pid_max], fork_and_wait, Err(Errno::EINVAL))?;
+    let ids: Vec<Id> = (1..=TOO_MANY_LEVELS).map(|level| PID + level).collect();
+    desk.request("fork, too many levels", &ids, fork_and_wait, Err(Errno::EINVAL))?;
+
+    desk.next.arm(&[ipc_id(7, 21)])?.message_queue(IPC_PRIVATE, 0o600)?;
+    desk.request("msgget, the index in use", &[ipc_id(8, 21)], msgget, Err(Errno::EBUSY))?;
+    desk.request("msgget, below the range", &[-1], msgget, Err(Errno::EINVAL))?;
+    desk.request("msgget, two ids", &[22, 23], msgget, Err(Errno::EINVAL))?;
+
+    // What was armed with the privilege cannot be used without it, and nothing else be armed.
+    desk.next.arm(&[PID])?.keep();
+    let nobody = Uid::from(NOBODY);
+    setresuid(nobody, nobody, nobody)?;
+    desk.create("fork, no capability", &[PID], fork_and_wait, Err(Errno::EPERM))?;
+    let armed = match desk.next.arm(&[PID + 1]) {
+        Ok(armed) => {
+            armed.keep();
+            Ok(())
+        }
+        Err(Error::NotPermitted { .. }) => Err(Errno::EPERM),
+        Err(error) => return Err(error.into()),
+    };
+    desk.record("arm, no capability", &[PID + 1], armed, Err(Errno::EPERM), &[PID])?;
+
+    let headers = ["request", "asked for", "answer", "still armed"];
+    table::print("Refused: what cannot be had as asked", headers, 2, &desk.rows);
+    Ok(desk.rows.iter().filter(|row| !row.good).count())
+}
+
+/// Where requests are made and written down.
+struct Desk {
+    next: NextId,
+    rows: Vec<Row<4>>,
+}
+
+impl Desk {
+    /// Arms `ids` and lets `create` use them.
+    fn request(
+        &mut self,
+        label: &str,
+        ids: &[Id],
+        create: fn() -> nix::Result<()>,
+        expected: nix::Result<()>,
+    ) -> Result<()> {
+        self.next.arm(ids)?.keep();
+        self.create(label, ids, create, expected)
+    }
+
+    /// Lets `create` use `ids`, which are armed.
+    fn create(
+        &mut self,
+        label: &str,
+        ids: &[Id],
+        create: fn() -> nix::Result<()>,
+        expected: nix::Result<()>,
+    ) -> Result<()> {
+        // Ids are used up by what was created, and by nothing else.
+        let left = if expected.is_ok() { &[] } else { ids };
+        self.record(label, ids, create(), expected, left)
+    }
+
+    /// Writes down an answer, with what is armed now.
+    fn record(
+        &mut self,
+        label: &str,
+        ids: &[Id],
+        answer: nix::Result<()>,
+        expected: nix::Result<()>,
+        left: &[Id],
+    ) -> Result<()> {
+        let armed = self.next.armed()?;
+        let answer_text = match answer {
+            Ok(()) => "created".to_owned(),
+            Err(errno) => format!("{errno:?}, {}", errno.desc().to_lowercase()),
+        };
+        let armed_text = if armed.is_empty() { "nothing".to_owned() } else { table::ids(&armed) };
+        self.rows.push(Row {
+            good: answer == expected && armed == left,
+            cells: [label.to_owned(), table::ids(ids), answer_text, armed_text],
+        });
+        Ok(())
+    }
+}
+
+fn fork_and_wait() -> nix::Result<()> {
+    // SAFETY: This program has no other thread.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => waitpid(child, None).map(drop),
+        // SAFETY: It has no preconditions.
+        ForkResult::Child => unsafe { libc::_exit(0) },
+    }
+}
+
+fn msgget() -> nix::Result<()> {
+    // SAFETY: No pointer is passed.
+    Errno::result(unsafe { libc::msgget(IPC_PRIVATE, 0o600) }).map(drop)
+}
