@@ -53,12 +53,11 @@ edited() {
 	done < <({ printf '%s\n' "${!owner[@]}"; newer_files; } | sort -u | grep .)
 }
 
-# What was written since the state was saved, without what the kernel's .gitignore names (quilt's own files among it).
+# What was written since the state was saved, without quilt's own files and what editors, tags and test runs leave.
 newer_files() {
-	[[ -d $STATE/git ]] || git init -q --bare "$STATE/git"
-	in_tree find . \( -path ./.pc -o -path ./patches \) -prune -o -type f -newer "$STATE/stamp" -printf '%P\n' |
-		git --git-dir="$STATE/git" --work-tree="$TREE" check-ignore --stdin --verbose --non-matching |
-		sed -n 's/^::\t//p'
+	in_tree find . \( -path ./patches -o -name '.*' ! -name . \) -prune -o -type f -newer "$STATE/stamp" \
+		! \( -name '*~' -o -name '*.orig' -o -name '*.rej' -o -name '*.o' -o -name '*.pyc' -o -name tags -o -name TAGS \
+		-o -name 'cscope.*' -o -name compile_commands.json -o -name rust-project.json \) -printf '%P\n'
 }
 
 # Patches that quilt refreshed in the tree, and that the checkout does not have.
