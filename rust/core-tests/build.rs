@@ -66,6 +66,8 @@ fn core_of(patch: &str) -> String {
             let file = next["+++ ".len()..].split_once('/').map(|(_, file)| file.trim_end());
             inside = file.is_some_and(|file| FILES.contains(&file));
         }
+        // What is no line of a hunk is about the next file.
+        inside &= line.starts_with(['-', '+', '@', ' ', '\\']);
         if inside {
             core += line;
             core.push('\n');
