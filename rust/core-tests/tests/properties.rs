@@ -155,3 +155,15 @@ fn commands_are_of_all_kinds() {
         assert!(seen >= 10, "only {seen} of 4000 texts are {outcome}: {outcomes:?}");
     }
 }
+
+/// What the fuzzer found worth keeping.
+#[test]
+fn kept_corpus() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/command");
+    let mut texts = 0;
+    for entry in std::fs::read_dir(folder).expect("the corpus is there") {
+        check(&std::fs::read(entry.unwrap().path()).unwrap());
+        texts += 1;
+    }
+    assert!(texts > 50, "only {texts} texts");
+}
