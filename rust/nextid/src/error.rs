@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use nix::errno::Errno;
 
-use crate::{Id, MAX_IDS};
+use crate::{Holder, Id, MAX_IDS};
 
 /// What was being done when something went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +55,19 @@ impl fmt::Display for Action {
 }
 
 impl Action {
-    /// Whether its object lives in the IPC namespace, and not in pid namespaces.
+    /// How the kernel calls its kind of object in `/proc/sysvipc` and in sysctls, where it is one of
+    /// System V IPC.
+    pub(crate) fn sysvipc(self) -> Option<&'static str> {
+        match self {
+            Self::MessageQueue => Some("msg"),
+            Self::SemaphoreSet => Some("sem"),
+            Self::SharedMemory => Some("shm"),
+            _ => None,
+        }
+    }
+
     fn is_ipc(self) -> bool {
-        matches!(self, Self::MessageQueue | Self::SemaphoreSet | Self::SharedMemory)
+        self.sysvipc().is_some()
     }
 }
 
@@ -103,12 +113,14 @@ pub enum Error {
     },
 
     /// An id is in use (`EBUSY`).
-    #[error("cannot {action} with id {ids}: {}", in_use(*action, ids))]
+    #[error("cannot {action} with id {ids}: {}", in_use(holder.as_ref()))]
     Taken {
         /// What was refused.
         action: Action,
         /// The ids asked for, of which at least one is in use.
         ids: Ids,
+        /// Who has one of them.
+        holder: Option<Holder>,
     },
 
     /// An id is one that no such object can have (`EINVAL`).
@@ -176,13 +188,10 @@ fn missing_capability(action: Action) -> &'static str {
     }
 }
 
-fn in_use(action: Action, ids: &Ids) -> &'static str {
-    if action.is_ipc() {
-        "its index is in use"
-    } else if ids.0.len() == 1 {
-        "it is in use"
-    } else {
-        "one of them is in use"
+fn in_use(holder: Option<&Holder>) -> String {
+    match holder {
+        Some(holder) => holder.to_string(),
+        None => "in use, and /proc does not show by whom".to_owned(),
     }
 }
 
@@ -204,7 +213,10 @@ impl Error {
     pub(crate) fn refused(action: Action, ids: Ids, source: io::Error) -> Self {
         match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EPERM) => Self::NotPermitted { action, ids },
-            Some(Errno::EBUSY) => Self::Taken { action, ids },
+            Some(Errno::EBUSY) => {
+                let holder = Holder::find(action, &ids.0);
+                Self::Taken { action, ids, holder }
+            }
             Some(Errno::EINVAL) if action.is_ipc() => Self::OutOfRange { action, ids },
             Some(Errno::EINVAL) => match crate::task::visible_levels() {
                 Some(levels) if levels < ids.0.len() => Self::TooManyLevels { action, ids, levels },

@@ -41,6 +41,7 @@
 //! an id is asked of. Who is root in a user namespace of their own can restore inside it.
 
 mod error;
+mod holder;
 mod ipc;
 mod task;
 
@@ -53,6 +54,7 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 
 pub use error::{Action, Error, Ids};
+pub use holder::{Holder, Role};
 pub use ipc::IPC_PRIVATE;
 pub use task::Child;
 
