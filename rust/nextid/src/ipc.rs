@@ -8,7 +8,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::{Action, Armed, Error, Result};
+use crate::{Action, Armed, Error, Method, Result, peers};
 
 /// The key of an object that no key finds.
 pub const IPC_PRIVATE: i32 = libc::IPC_PRIVATE;
@@ -26,8 +26,8 @@ impl Armed<'_> {
     /// [`Error::NotPermitted`], and [`Error::System`] for any other reason. The id is disarmed then.
     pub fn message_queue(self, key: i32, mode: u16) -> Result<i32> {
         // SAFETY: No pointer is passed.
-        let id = unsafe { libc::msgget(key, CREATE | c_int::from(mode)) };
-        self.created(Action::MessageQueue, key, id)
+        let create = || unsafe { libc::msgget(key, CREATE | c_int::from(mode)) };
+        self.create(Action::MessageQueue, key, create)
     }
 
     /// Creates a set of `count` semaphores with this id, `key` and permission bits `mode`. Returns
@@ -38,8 +38,8 @@ impl Armed<'_> {
     /// As [`Armed::message_queue`]; [`Error::OutOfRange`] also where `count` is.
     pub fn semaphore_set(self, key: i32, count: u16, mode: u16) -> Result<i32> {
         // SAFETY: No pointer is passed.
-        let id = unsafe { libc::semget(key, c_int::from(count), CREATE | c_int::from(mode)) };
-        self.created(Action::SemaphoreSet, key, id)
+        let create = || unsafe { libc::semget(key, count.into(), CREATE | c_int::from(mode)) };
+        self.create(Action::SemaphoreSet, key, create)
     }
 
     /// Creates a shared memory segment of `size` bytes with this id, `key` and permission bits
@@ -50,12 +50,16 @@ impl Armed<'_> {
     /// As [`Armed::message_queue`]; [`Error::OutOfRange`] also where `size` is.
     pub fn shared_memory(self, key: i32, size: usize, mode: u16) -> Result<i32> {
         // SAFETY: No pointer is passed.
-        let id = unsafe { libc::shmget(key, size, CREATE | c_int::from(mode)) };
-        self.created(Action::SharedMemory, key, id)
+        let create = || unsafe { libc::shmget(key, size, CREATE | c_int::from(mode)) };
+        self.create(Action::SharedMemory, key, create)
     }
 
-    fn created(self, action: Action, key: i32, id: c_int) -> Result<i32> {
-        match Errno::result(id) {
+    fn create(self, action: Action, key: i32, create: impl Fn() -> c_int) -> Result<i32> {
+        let created = match self.next.method() {
+            Method::NextId => Errno::result(create()),
+            Method::Peers => peers::ipc(action, &self.next.ids, create),
+        };
+        match created {
             Ok(id) => {
                 self.consumed();
                 Ok(id)

@@ -43,9 +43,11 @@
 mod error;
 mod holder;
 mod ipc;
+mod peers;
 mod task;
 
 use std::ffi::c_long;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::marker::PhantomData;
@@ -69,12 +71,39 @@ pub const MAX_IDS: usize = 65536;
 
 const PATH: &str = "/proc/thread-self/next_id";
 
+/// How the kernel is told the ids of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By the thread's `next_id` file.
+    NextId,
+    /// By what kernels without that file have: `set_tid` of `clone3(2)` for processes, the sysctls
+    /// `ns_last_pid` for threads and `{msg,sem,shm}_next_id` for System V IPC objects.
+    ///
+    /// The sysctls belong to a namespace, so that any other task in it may use up what was written.
+    /// The id that comes out is checked: one that is not as asked is undone, and an error. So it
+    /// may fail where the id is free, and for a moment another task may meet the wrong object.
+    Peers,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NextId => "/proc/thread-self/next_id",
+            Self::Peers => {
+                "clone3 with set_tid, and sysctls that another task may use up in between \
+                 (which is found out, and an error)"
+            }
+        })
+    }
+}
+
 /// The calling thread's `next_id` file, kept open.
 ///
 /// It serves the thread that opened it and no other. A forked child opens its own.
 #[derive(Debug)]
 pub struct NextId {
-    file: File,
+    /// None for [`Method::Peers`].
+    file: Option<File>,
     /// What was armed last, and the command for it, in buffers that are reused.
     ids: Vec<Id>,
     text: Vec<u8>,
@@ -92,14 +121,38 @@ impl NextId {
     /// "not dumpable", and its files in `/proc` belong to root, until it calls
     /// `prctl(PR_SET_DUMPABLE, 1)` or executes a program.
     pub fn open() -> Result<Self> {
-        let file =
-            OpenOptions::new().read(true).write(true).open(PATH).map_err(|error| {
-                match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::ENOENT) => Error::NotSupported,
-                    _ => Error::system(Action::Open, error),
-                }
-            })?;
-        Ok(Self { file, ids: Vec::new(), text: Vec::new(), thread: PhantomData })
+        let file = OpenOptions::new().read(true).write(true).open(PATH);
+        let file = file.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT) => Error::NotSupported,
+            _ => Error::system(Action::Open, error),
+        })?;
+        Ok(Self::new(Some(file)))
+    }
+
+    /// Opens the file of the calling thread, or goes without where the kernel has none:
+    /// [`NextId::method`] tells which.
+    ///
+    /// Without the file [`Armed::keep`] and [`Armed::spawn`] are not supported, a thread can be
+    /// given one id only, and a missing capability shows when an object is created.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] where there is such a file, and it cannot be opened.
+    pub fn open_or_peers() -> Result<Self> {
+        match Self::open() {
+            Err(Error::NotSupported) => Ok(Self::new(None)),
+            opened => opened,
+        }
+    }
+
+    fn new(file: Option<File>) -> Self {
+        Self { file, ids: Vec::new(), text: Vec::new(), thread: PhantomData }
+    }
+
+    /// How ids are asked for.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        if self.file.is_some() { Method::NextId } else { Method::Peers }
     }
 
     /// Arms `ids` for the next object that this thread creates, in one system call.
@@ -128,12 +181,15 @@ impl NextId {
     }
 
     fn write_ids(&mut self, ids: &[Id]) -> io::Result<()> {
+        let Some(mut file) = self.file.as_ref() else {
+            return Ok(());
+        };
         self.text.clear();
         write!(self.text, "LONG{}", ids.len())?;
         for id in ids {
             write!(self.text, " {id}")?;
         }
-        self.file.write_all(&self.text)
+        file.write_all(&self.text)
     }
 
     /// Returns the ids that are armed, none where none are.
@@ -142,10 +198,13 @@ impl NextId {
     ///
     /// [`Error::System`] where the file cannot be read.
     pub fn armed(&self) -> Result<Vec<Id>> {
+        let Some(file) = &self.file else {
+            return Ok(Vec::new());
+        };
         let mut text = Vec::new();
         let mut piece = [0; 4096];
         loop {
-            match self.file.read_at(&mut piece, text.len() as u64) {
+            match file.read_at(&mut piece, text.len() as u64) {
                 Ok(0) => break,
                 Ok(len) => text.extend_from_slice(&piece[..len]),
                 Err(error) => return Err(Error::system(Action::Read, error)),
@@ -163,7 +222,10 @@ impl NextId {
     ///
     /// [`Error::System`] where the file cannot be written.
     pub fn reset(&mut self) -> Result<()> {
-        self.file.write_all(b"RESET").map_err(|error| Error::system(Action::Reset, error))
+        let Some(mut file) = self.file.as_ref() else {
+            return Ok(());
+        };
+        file.write_all(b"RESET").map_err(|error| Error::system(Action::Reset, error))
     }
 }
 
@@ -191,8 +253,21 @@ pub struct Armed<'a> {
 
 impl Armed<'_> {
     /// Leaves the ids armed for an object that this thread creates by other means.
-    pub fn keep(self) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotSupported`] with [`Method::Peers`].
+    pub fn keep(self) -> Result<()> {
+        self.needs_file()?;
         self.consumed();
+        Ok(())
+    }
+
+    fn needs_file(&self) -> Result<()> {
+        match self.next.method() {
+            Method::NextId => Ok(()),
+            Method::Peers => Err(Error::NotSupported),
+        }
     }
 
     /// The kernel has used the ids up: there is nothing to disarm.

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{ForkResult, Pid, fork};
 
-use crate::{Action, Armed, Error, Result};
+use crate::{Action, Armed, Error, Method, Result, peers};
 
 /// What a forked child exits with where its code panics, as a Rust program does.
 const PANIC_STATUS: i32 = 101;
@@ -71,9 +71,14 @@ impl Armed<'_> {
         if !is_single_threaded().map_err(|error| Error::system(Action::Fork, error))? {
             return Err(Error::Threaded);
         }
-        // SAFETY: No other thread exists, and none but this one could create any: in the child no
-        // lock is held by a thread that it does not have.
-        match unsafe { fork() } {
+        let forked = match self.next.method() {
+            // SAFETY: No other thread exists, and none but this one could create any: in the child
+            // no lock is held by a thread that it does not have.
+            Method::NextId => unsafe { fork() },
+            // SAFETY: As above.
+            Method::Peers => unsafe { peers::fork(&self.next.ids) },
+        };
+        match forked {
             Ok(ForkResult::Parent { child }) => {
                 self.consumed();
                 Ok(Child { pid: child })
@@ -92,8 +97,9 @@ impl Armed<'_> {
     /// # Errors
     ///
     /// As [`Armed::fork`], but for [`Error::Threaded`]. [`Error::System`] where the process got its
-    /// ids and the program could not be executed.
+    /// ids and the program could not be executed. [`Error::NotSupported`] with [`Method::Peers`].
     pub fn spawn(self, command: &mut Command) -> Result<process::Child> {
+        self.needs_file()?;
         match command.spawn() {
             Ok(child) => {
                 self.consumed();
@@ -119,7 +125,11 @@ impl Armed<'_> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        match builder.spawn(run) {
+        let created = match self.next.method() {
+            Method::NextId => builder.spawn(run),
+            Method::Peers => peers::thread(&self.next.ids, builder, run),
+        };
+        match created {
             Ok(thread) => {
                 self.consumed();
                 Ok(thread)

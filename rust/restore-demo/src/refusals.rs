@@ -68,13 +68,13 @@ fn request_all() -> Result<usize> {
     desk.request("msgget, two ids", &[22, 23], msgget, Err(Errno::EINVAL))?;
 
     // What was armed with the privilege cannot be used without it, and nothing else be armed.
-    desk.next.arm(&[PID])?.keep();
+    desk.next.arm(&[PID])?.keep()?;
     let nobody = Uid::from(NOBODY);
     setresuid(nobody, nobody, nobody)?;
     desk.create("fork, no capability", &[PID], fork_and_wait, Err(Errno::EPERM))?;
     let armed = match desk.next.arm(&[PID + 1]) {
         Ok(armed) => {
-            armed.keep();
+            armed.keep()?;
             Ok(())
         }
         Err(Error::NotPermitted { .. }) => Err(Errno::EPERM),
@@ -102,7 +102,7 @@ impl Desk {
         create: fn() -> nix::Result<()>,
         expected: nix::Result<()>,
     ) -> Result<()> {
-        self.next.arm(ids)?.keep();
+        self.next.arm(ids)?.keep()?;
         self.create(label, ids, create, expected)
     }
 
