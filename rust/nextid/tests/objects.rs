@@ -15,9 +15,10 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use nextid::{Action, Error, Holder, IPC_PRIVATE, Id, Method, NextId, Role};
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{
-    ForkResult, Pid, Uid, fork, geteuid, getpid, gettid, pipe, read, setpgid, setresuid,
-};
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::wait;
+use nix::unistd::{ForkResult, Pid, Uid, fork, geteuid, getpid, gettid, pause, setpgid, setresuid};
 
 type Outcome = Result<(), Failed>;
 
@@ -126,18 +127,21 @@ fn fork_taken() -> Outcome {
 /// A pid is in use as long as a process group has it, though its process is gone.
 fn fork_taken_by_group() -> Outcome {
     let group = free_pid();
-    let (reader, writer) = pipe()?;
+    // What the leader leaves behind becomes a child of this process.
+    set_child_subreaper(true)?;
     let leader = open().arm(&[group])?.fork(|| {
         setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
         // SAFETY: This process has no other thread.
         if let ForkResult::Child = unsafe { fork() }.unwrap() {
-            drop(writer);
-            let _ = read(&reader, &mut [0]);
+            pause();
         }
         0
     })?;
     leader.wait()?;
-    match open().arm(&[group])?.fork(|| 0) {
+    let refused = open().arm(&[group])?.fork(|| 0);
+    killpg(Pid::from_raw(i32::try_from(group)?), Signal::SIGKILL)?;
+    wait()?;
+    match refused {
         Err(Error::Taken { holder: Some(Holder::Task { id, role, .. }), .. }) => {
             ensure((id, role) == (group, Role::Group), (id, role))
         }
