@@ -11,7 +11,8 @@ TOOLS=$CACHE/tools
 LOGS=$CACHE/log
 KVER=${KVER:-$KERNEL}
 [[ ! -e $CACHE/src/instead-of-$KVER ]] || KVER=$(<"$CACHE/src/instead-of-$KVER")
-TREE=$CACHE/linux-$KVER
+TREE_NAME=$KVER${VARIANT:+-$VARIANT} # VARIANT: a tree beside the usual one, for other PATCHES
+TREE=$CACHE/linux-$TREE_NAME
 export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
 mkdir -p "$CACHE/src" "$CACHE/build" "$CACHE/run" "$TOOLS/bin" "$LOGS"
 
@@ -53,8 +54,13 @@ draw_stage() {
 	if [[ -t 2 ]]; then printf '\r\e[K%s' "$text" >&2; else say "  $text"; fi
 }
 
-# stage NAME LOG STEPS COMMAND...: runs COMMAND, all its output in LOG, and shows how far it is. A step is a
-# line as kbuild and cargo print it ("  CC  file.o"); STEPS is how many are expected, 0 if that is not known.
+# How many steps a log has: a line of kbuild or cargo ("  CC  file.o"; Rust's take longest), of KTAP, of tar's checkpoints.
+count_steps() {
+	awk '/^ +RUSTC [LP]/ { n += 20 } /^ +[A-Z]|^ *(not )?ok |^test .*\.\.\. |^tar: / { n++ } END { print n + 0 }' "$1"
+}
+
+# stage NAME LOG STEPS COMMAND...: runs COMMAND, all its output in LOG, and shows how far it is. STEPS is how many
+# steps are expected, 0 if that is not known.
 stage() {
 	local name=$1 log=$2 steps=$3 start=$SECONDS shown=$SECONDS every=30 pid status=0
 	shift 3
@@ -69,7 +75,7 @@ stage() {
 		sleep 0.2
 		((SECONDS - shown >= every)) || continue
 		shown=$SECONDS
-		draw_stage "$name" "$(grep -cE '^ +[A-Z]' "$log")" "$steps" $((SECONDS - start)) || true
+		draw_stage "$name" "$(count_steps "$log")" "$steps" $((SECONDS - start)) || true
 	done
 	wait "$pid" || status=$?
 	trap - INT TERM
@@ -114,7 +120,7 @@ parse_kernel_options() {
 		case $1 in
 		--config)
 			[[ -e $TOP/kernel-config/${2:-}.config ]] || die "--config ${2:-}: there is no kernel-config/${2:-}.config" \
-				"There are: $(cd "$TOP/kernel-config" && printf '%s ' *.config)"
+				"There are: $(cd "$TOP/kernel-config" && basename -s .config -- *.config | tr '\n' ' ')"
 			CONFIGS+=("$2")
 			;;
 		--backend)
@@ -126,7 +132,7 @@ parse_kernel_options() {
 		shift 2
 	done
 	REST=("$@")
-	KERNEL_NAME=$(IFS=-; printf '%s' "$KVER-$BACKEND${CONFIGS[*]:+-${CONFIGS[*]}}")
+	KERNEL_NAME=$(IFS=-; printf "%s" "$TREE_NAME-$BACKEND${CONFIGS[*]:+-${CONFIGS[*]}}")
 	OBJ=$CACHE/build/$KERNEL_NAME
 	if [[ $BACKEND == uml ]]; then IMAGE=$OBJ/linux; else IMAGE=$OBJ/arch/x86/boot/bzImage; fi
 }
@@ -141,5 +147,5 @@ kernel_environment() {
 }
 
 kbuild() {
-	nice make -C "$TREE" O="$OBJ" -j"$(nproc)" CC="ccache clang$LLVM" "$@"
+	make -C "$TREE" O="$OBJ" -j"$(nproc)" CC="ccache clang$LLVM" "$@"
 }

@@ -2,7 +2,7 @@
 # with the checkout is kept beside it: base/ (the series and its patches) and sums (the content of each patched file).
 # shellcheck shell=bash disable=SC2034
 
-PATCHES=$TOP/patches
+PATCHES=${PATCHES:-$TOP/patches}
 STATE=$TREE.state
 
 in_tree() { (cd "$TREE" && "$@"); }

@@ -1,0 +1,49 @@
+# The front door. CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; KVER=7.2.12 takes another version of
+# it; KSRC=PATH takes its source from a tarball or an unpacked tree. Everything that is derived lives in the cache,
+# ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test kunit selftest check bisect shell kernel tree refresh clean distclean
+
+config := $(addprefix --config ,$(CONFIG))
+cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nextid
+export KVER KSRC
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+
+run: ## restore a process tree and ipc objects by id, on a kernel with the series
+	@ktest/demo $(config)
+
+test: ## everything that CI runs: host tests, KUnit, kselftest, static checks
+	@ktest/run $(config) host kunit-vng kunit-uml kselftest checks
+
+kunit: ## the KUnit suites, in virtme-ng and under UML
+	@ktest/run $(config) kunit-vng kunit-uml
+
+selftest: ## the kselftests
+	@ktest/run $(config) kselftest
+
+check: ## every static check
+	@ktest/run $(config) checks-all
+
+bisect: ## build each prefix of the series
+	@qemu/bisect $(config)
+
+shell: kernel ## a shell in the guest
+	@qemu/guest $(config) --shell
+
+kernel: ## build the kernel with the series
+	@qemu/build $(config)
+
+tree: ## make the patched work tree, or bring it in step with patches/
+	@qemu/tree
+
+refresh: ## write the edits of the work tree back to patches/
+	@qemu/refresh
+
+clean: ## remove what is derived in the checkout
+	rm -rf results
+
+distclean: clean ## remove the cache as well: sources, tree, builds, tools
+	rm -rf $(cache)

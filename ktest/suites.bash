@@ -1,0 +1,57 @@
+# Sourced by ktest/run: for each suite, what has to be built before (prepare_NAME), and the tests (suite_NAME), which
+# print KTAP and succeed even where tests fail.
+# shellcheck shell=bash disable=SC2153
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/cargo/target}
+
+# host: the cargo workspace, the pure core of the kernel code among it.
+prepare_host() {
+	"$TOP/qemu/toolchain" || return
+	[[ ! -e $TOP/rust/Cargo.toml ]] || stage "building the host tests" "$LOGS/host-build.log" 0 \
+		cargo test --quiet --no-run --workspace --manifest-path "$TOP/rust/Cargo.toml"
+}
+suite_host() {
+	[[ -e $TOP/rust/Cargo.toml ]] || { ktap_skip "there is no rust/Cargo.toml"; return; }
+	cargo test --no-fail-fast --workspace --manifest-path "$TOP/rust/Cargo.toml" 2>&1 | "$TOP/ktest/cargo-ktap"
+}
+
+# kunit-vng, kunit-uml: the KUnit suites of the series.
+prepare_kunit-vng() { "$TOP/qemu/build" "${CONFIG[@]}"; }
+prepare_kunit-uml() { "$TOP/qemu/build" "${CONFIG[@]}" --backend uml; }
+suite_kunit-vng() { in_guest "$TOP/ktest/kunit-in-guest"; }
+suite_kunit-uml() { in_guest --backend uml "$TOP/ktest/kunit-in-guest"; }
+
+# kselftest: tools/testing/selftests/nextid, by kselftest's own runner.
+prepare_kselftest() {
+	"$TOP/qemu/build" "${CONFIG[@]}" || return
+	[[ ! -d $TREE/tools/testing/selftests/nextid ]] || "$TOP/qemu/build" "${CONFIG[@]}" kselftest-install \
+		TARGETS=nextid FORCE_TARGETS=1 INSTALL_PATH="$CACHE/kselftest-$KVER"
+}
+suite_kselftest() {
+	[[ -d $TREE/tools/testing/selftests/nextid ]] || { ktap_skip "the series has no kselftests"; return; }
+	# The runner marks the lines of a test program as comments; indented, they are the subtests they are.
+	in_guest "$CACHE/kselftest-$KVER/run_kselftest.sh" --override-timeout 300 | sed 's/^\( *\)# \(.*\)/\1    \2/'
+}
+
+# checks, checks-all: static checks; the first without those that compile.
+prepare_checks() { :; }
+prepare_checks-all() { :; }
+suite_checks() { "$TOP/ktest/checks" --quick; }
+suite_checks-all() { "$TOP/ktest/checks"; }
+
+ktap_skip() { printf 'KTAP version 1\n1..1\nok 1 suite # SKIP %s\n' "$1"; }
+
+# in_guest [--backend uml] COMMAND...: COMMAND prints KTAP in a guest. Two more tests follow: the guest lived to the
+# end, and its console tells of no trouble.
+in_guest() {
+	local options=("${CONFIG[@]}") results=$RESULTS/$SUITE status=0 ok='' alive='' clean=''
+	[[ $1 != --backend ]] || { options+=("$1" "$2"); shift 2; }
+	printf 'KTAP version 1\n1..3\n'
+	"$TOP/qemu/guest" "${options[@]}" --timeout 900 --console "$results.console" -- "$@" 2>"$results.stderr" |
+		sed 's/^/    /' || status=$?
+	((status == 0)) || ok='not '
+	((status != 124 && status != 125)) || { alive='not '; sed 's/^/# /' "$results.stderr"; }
+	printf '%sok 1 %s\n%sok 2 guest\n' "$ok" "$SUITE" "$alive"
+	"$TOP/ktest/splats" "$results.console" | sed 's/^/# /' || clean='not '
+	printf '%sok 3 console\n' "$clean"
+}
