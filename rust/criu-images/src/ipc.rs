@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The System V IPC objects of an IPC namespace.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::image::{Image, Magic};
+use crate::proto::{
+    IpcDescEntry, IpcMsg, IpcMsgEntry, IpcSemEntry, IpcShmEntry, PagemapEntry, PagemapHead,
+};
+use crate::{Error, Result};
+
+/// The size of a page, in bytes: x86's, and the usual one elsewhere.
+const PAGE_SIZE: u64 = 4096;
+
+/// Flags of a run of pages: its pages are in the parent dump, and in this one.
+const IN_PARENT: u32 = 1;
+const PRESENT: u32 = 4;
+
+/// All objects of an IPC namespace.
+#[derive(Debug, Default)]
+pub struct Ipc {
+    /// The message queues.
+    pub queues: Vec<MessageQueue>,
+    /// The semaphore sets.
+    pub semaphores: Vec<SemaphoreSet>,
+    /// The shared memory segments.
+    pub segments: Vec<Segment>,
+}
+
+/// What objects of all kinds have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// The id.
+    pub id: i32,
+    /// The key, 0 for none.
+    pub key: i32,
+    /// The user who owns it.
+    pub uid: u32,
+    /// The group that owns it.
+    pub gid: u32,
+    /// The permission bits.
+    pub mode: u16,
+}
+
+/// A message queue.
+#[derive(Debug)]
+pub struct MessageQueue {
+    /// What it has in common with the others.
+    pub permissions: Permissions,
+    /// How much it may hold, in bytes.
+    pub capacity: u32,
+    /// Its messages, in the order in which they were sent.
+    pub messages: Vec<Message>,
+}
+
+/// A message.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its type, at least 1.
+    pub kind: i64,
+    /// Its text.
+    pub text: Vec<u8>,
+}
+
+/// A semaphore set.
+#[derive(Debug)]
+pub struct SemaphoreSet {
+    /// What it has in common with the others.
+    pub permissions: Permissions,
+    /// The value of each semaphore.
+    pub values: Vec<u16>,
+}
+
+/// A shared memory segment.
+#[derive(Debug)]
+pub struct Segment {
+    /// What it has in common with the others.
+    pub permissions: Permissions,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// The flags for `shmget(2)` that say which huge pages it has; 0 for none.
+    pub huge_pages: i32,
+    /// Its contents, but for what is zero.
+    runs: Vec<Run>,
+}
+
+/// A piece of a segment, in a file.
+#[derive(Debug)]
+struct Run {
+    /// Where in the segment it begins.
+    at: u64,
+    length: u64,
+    file: PathBuf,
+    /// Where in the file it begins.
+    offset: u64,
+}
+
+impl Segment {
+    /// Reads the contents into `memory`, which is as long as the segment, in whole pages or not,
+    /// and zero.
+    ///
+    /// # Errors
+    ///
+    /// Where the images end too early.
+    pub fn read_into(&self, memory: &mut [u8]) -> Result<()> {
+        for run in &self.runs {
+            let error = |error: std::io::Error| Error {
+                path: run.file.clone(),
+                offset: run.offset,
+                problem: error.into(),
+            };
+            // The last page may reach beyond the segment.
+            let start = usize::try_from(run.at).unwrap_or(usize::MAX).min(memory.len());
+            let length = usize::try_from(run.length).unwrap_or(usize::MAX);
+            let end = start.saturating_add(length).min(memory.len());
+            let file = File::open(&run.file).map_err(error)?;
+            file.read_exact_at(&mut memory[start..end], run.offset).map_err(error)?;
+        }
+        Ok(())
+    }
+}
+
+impl Ipc {
+    /// Reads the images of the IPC namespace that CRIU calls `namespace`.
+    pub(crate) fn read(folder: &Path, namespace: u32) -> Result<Self> {
+        let open =
+            |kind, magic| Image::find(folder, &format!("ipcns-{kind}-{namespace}.img"), magic);
+        let mut ipc = Self::default();
+        if let Some(mut image) = open("msg", Magic::Queues)? {
+            while let Some(entry) = image.next()? {
+                ipc.queues.push(queue(&mut image, &entry)?);
+            }
+        }
+        if let Some(mut image) = open("sem", Magic::Semaphores)? {
+            while let Some(entry) = image.next()? {
+                ipc.semaphores.push(semaphore_set(&mut image, &entry)?);
+            }
+        }
+        if let Some(mut image) = open("shm", Magic::Segments)? {
+            while let Some(entry) = image.next()? {
+                ipc.segments.push(segment(folder, &mut image, &entry)?);
+            }
+        }
+        Ok(ipc)
+    }
+}
+
+fn queue(image: &mut Image, entry: &IpcMsgEntry) -> Result<MessageQueue> {
+    let permissions = permissions(image, &entry.desc)?;
+    let mut messages = Vec::new();
+    for _ in 0..entry.qnum {
+        let header: IpcMsg = image.entry()?;
+        let kind = i64::try_from(header.mtype).ok().filter(|&kind| kind > 0);
+        let Some(kind) = kind else {
+            return Err(image.invalid(format!("a message of type {}", header.mtype)));
+        };
+        messages.push(Message { kind, text: image.data(header.msize.into(), 8)? });
+    }
+    Ok(MessageQueue { permissions, capacity: entry.qbytes, messages })
+}
+
+fn semaphore_set(image: &mut Image, entry: &IpcSemEntry) -> Result<SemaphoreSet> {
+    let permissions = permissions(image, &entry.desc)?;
+    let values = image.data(2 * u64::from(entry.nsems), 8)?;
+    let values = values.chunks_exact(2).map(|value| u16::from_le_bytes([value[0], value[1]]));
+    Ok(SemaphoreSet { permissions, values: values.collect() })
+}
+
+fn segment(folder: &Path, image: &mut Image, entry: &IpcShmEntry) -> Result<Segment> {
+    let permissions = permissions(image, &entry.desc)?;
+    let runs = if entry.in_pagemaps() {
+        page_runs(folder, permissions.id, entry.size)?
+    } else {
+        let length = entry.size;
+        let padded = length.checked_next_multiple_of(4).unwrap_or(u64::MAX);
+        let offset = image.skip(padded)?;
+        vec![Run { at: 0, length, file: image.path().to_owned(), offset }]
+    };
+    let Ok(huge_pages) = i32::try_from(entry.hugetlb_flag()) else {
+        return Err(image.invalid("huge page flags of no kind"));
+    };
+    Ok(Segment { permissions, size: entry.size, huge_pages, runs })
+}
+
+/// The pages of the segment `id`, which has `size` bytes.
+fn page_runs(folder: &Path, id: i32, size: u64) -> Result<Vec<Run>> {
+    let Some(mut image) = Image::find(folder, &format!("pagemap-shmem-{id}.img"), Magic::Pagemap)?
+    else {
+        return Ok(Vec::new());
+    };
+    let head: PagemapHead = image.entry()?;
+    let file = folder.join(format!("pages-{}.img", head.pages_id));
+    let size = size.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
+    let mut runs = Vec::new();
+    let mut offset = 0;
+    while let Some(entry) = image.next::<PagemapEntry>()? {
+        let flags = entry.flags.unwrap_or(if entry.in_parent() { IN_PARENT } else { PRESENT });
+        if flags & PRESENT == 0 {
+            return Err(image.invalid(
+                "pages that are not in this dump: one that builds on a parent, or is lazy, cannot \
+                 be read",
+            ));
+        }
+        let pages = entry.nr_pages.unwrap_or(entry.compat_nr_pages.into());
+        let length = pages.checked_mul(PAGE_SIZE);
+        let Some(end) = length.and_then(|length| entry.vaddr.checked_add(length)) else {
+            return Err(image.invalid(format!("{pages} pages")));
+        };
+        if end > size {
+            return Err(image.invalid(format!("pages up to {end}, and the segment ends at {size}")));
+        }
+        let length = end - entry.vaddr;
+        runs.push(Run { at: entry.vaddr, length, file: file.clone(), offset });
+        offset += length;
+    }
+    Ok(runs)
+}
+
+fn permissions(image: &Image, entry: &IpcDescEntry) -> Result<Permissions> {
+    let Ok(id) = i32::try_from(entry.id) else {
+        return Err(image.invalid(format!("id {}, which is beyond int", entry.id)));
+    };
+    let mode = u16::try_from(entry.mode & 0o777).expect("it has 9 bits");
+    let key = i32::from_ne_bytes(entry.key.to_ne_bytes());
+    Ok(Permissions { id, key, uid: entry.uid, gid: entry.gid, mode })
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The process tree.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use crate::Result;
+use crate::image::{Image, Magic};
+use crate::proto::{CoreEntry, PstreeEntry, TaskKobjIdsEntry};
+
+/// The most pids that Linux has, `PID_MAX_LIMIT`.
+const MAX_PID: u32 = 4 << 20;
+
+/// A process.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id, in the pid namespace of the root of the tree.
+    pub pid: i32,
+    /// Where in [`crate::Dump::processes`] its parent is: always before itself.
+    pub parent: Option<usize>,
+    /// Its process group; 0 for one outside its pid namespace.
+    pub group: i32,
+    /// Its session; 0 for one outside its pid namespace.
+    pub session: i32,
+    /// Its name.
+    pub name: String,
+    /// Whether it lives.
+    pub state: State,
+    /// Its threads, without the first, which has the id of the process.
+    pub threads: Vec<Thread>,
+}
+
+/// A thread.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its id, in the pid namespace of the root of the tree.
+    pub tid: i32,
+    /// Its name.
+    pub name: String,
+}
+
+/// Whether a process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It runs.
+    Running,
+    /// It is stopped.
+    Stopped,
+    /// It ended, and its parent has not waited for it.
+    Zombie {
+        /// How, as `wait(2)` tells it.
+        status: i32,
+    },
+}
+
+impl State {
+    /// The states of a task: `TASK_*` of CRIU's `task-state.h`.
+    fn of(state: u32, exit_code: u32) -> Option<Self> {
+        match state {
+            1 => Some(Self::Running),
+            3 => Some(Self::Stopped),
+            2 | 6 => Some(Self::Zombie { status: i32::try_from(exit_code).ok()? }),
+            _ => None,
+        }
+    }
+}
+
+/// Reads all processes, and the namespaces of the first.
+pub fn read(folder: &Path) -> Result<(Vec<Process>, TaskKobjIdsEntry)> {
+    let mut image = Image::open(folder, "pstree.img", Magic::Pstree)?;
+    let mut tree = Tree::default();
+    while let Some(entry) = image.next::<PstreeEntry>()? {
+        tree.add(folder, &image, &entry)?;
+    }
+    match tree.root {
+        Some(root) => Ok((tree.processes, root)),
+        None => Err(image.invalid("no process")),
+    }
+}
+
+#[derive(Default)]
+struct Tree {
+    processes: Vec<Process>,
+    /// Where each process is.
+    places: HashMap<u32, usize>,
+    /// The ids of all processes and threads.
+    tids: HashSet<u32>,
+    /// The namespaces of the root.
+    root: Option<TaskKobjIdsEntry>,
+}
+
+impl Tree {
+    fn add(&mut self, folder: &Path, image: &Image, entry: &PstreeEntry) -> Result<()> {
+        let pid = self.new_tid(image, entry.pid)?;
+        let mut core = Image::open(folder, &format!("core-{pid}.img"), Magic::Core)?;
+        let core_entry: CoreEntry = core.only_entry()?;
+        let Some(task) = &core_entry.tc else {
+            return Err(core.invalid(format!("nothing is said of process {pid}")));
+        };
+        let Some(state) = State::of(task.task_state, task.exit_code) else {
+            return Err(core.invalid(format!("unknown state {} of process {pid}", task.task_state)));
+        };
+
+        let parent = self.parent_of(image, entry)?;
+        self.check_namespace(folder, image, entry, core_entry.ids)?;
+        // The first is the process itself; CRIU reads it nowhere, and writes nonsense for a zombie.
+        let threads = entry.threads.iter().skip(1).map(|&tid| self.thread(folder, image, tid));
+        let threads = threads.collect::<Result<_>>()?;
+
+        self.places.insert(entry.pid, self.processes.len());
+        self.processes.push(Process {
+            pid,
+            parent,
+            group: optional_pid(image, "process group", entry.pgid)?,
+            session: optional_pid(image, "session", entry.sid)?,
+            name: task.comm.clone(),
+            state,
+            threads,
+        });
+        Ok(())
+    }
+
+    /// An id that nothing had so far.
+    fn new_tid(&mut self, image: &Image, id: u32) -> Result<i32> {
+        let pid = optional_pid(image, "process or thread", id)?;
+        if pid == 0 {
+            return Err(image.invalid("a process or thread with id 0"));
+        }
+        if !self.tids.insert(id) {
+            return Err(image.invalid(format!("id {id} is there twice")));
+        }
+        Ok(pid)
+    }
+
+    fn parent_of(&self, image: &Image, entry: &PstreeEntry) -> Result<Option<usize>> {
+        match (entry.ppid, self.processes.is_empty()) {
+            (0, true) => Ok(None),
+            (0, false) => Err(image.invalid(format!("process {} has no parent", entry.pid))),
+            (ppid, _) => match self.places.get(&ppid) {
+                Some(&parent) => Ok(Some(parent)),
+                None => Err(image.invalid(format!(
+                    "process {} comes before its parent {ppid}, or without it",
+                    entry.pid
+                ))),
+            },
+        }
+    }
+
+    /// The tree is in one pid namespace: CRIU dumps no other, and the images could not tell it.
+    fn check_namespace(
+        &mut self,
+        folder: &Path,
+        image: &Image,
+        entry: &PstreeEntry,
+        core: Option<TaskKobjIdsEntry>,
+    ) -> Result<()> {
+        let ids = match Image::find(folder, &format!("ids-{}.img", entry.pid), Magic::Ids)? {
+            Some(mut ids) => Some(ids.only_entry::<TaskKobjIdsEntry>()?),
+            None => core,
+        };
+        match (&self.root, ids) {
+            (None, ids) => self.root = Some(ids.unwrap_or_default()),
+            (Some(root), Some(ids)) if ids.pid_ns_id != root.pid_ns_id => {
+                return Err(image.invalid(format!(
+                    "process {} is in another pid namespace than the root of the tree",
+                    entry.pid
+                )));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn thread(&mut self, folder: &Path, image: &Image, tid: u32) -> Result<Thread> {
+        let tid = self.new_tid(image, tid)?;
+        let mut core = Image::open(folder, &format!("core-{tid}.img"), Magic::Core)?;
+        let core: CoreEntry = core.only_entry()?;
+        let name = core.thread_core.and_then(|thread| thread.comm).unwrap_or_default();
+        Ok(Thread { tid, name })
+    }
+}
+
+fn optional_pid(image: &Image, what: &str, id: u32) -> Result<i32> {
+    match i32::try_from(id) {
+        Ok(pid) if id <= MAX_PID => Ok(pid),
+        _ => Err(image.invalid(format!("{what} {id}, and there are none above {MAX_PID}"))),
+    }
+}
