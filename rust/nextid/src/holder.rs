@@ -123,6 +123,7 @@ struct Wanted {
     id: Id,
     /// The level of the pid namespace, counted from that of `/proc` inwards.
     level: usize,
+    /// None where the caller is too deep in to see it.
     namespace: Option<(u64, u64)>,
 }
 
@@ -143,8 +144,12 @@ impl Wanted {
 
     /// Whether it is one of the ids `used` by process `pid`, in the same namespace.
     fn is_in(&self, used: &[Id], pid: i32) -> bool {
-        used.get(self.level) == Some(&self.id)
-            && namespace(&pid.to_string(), used.len() - 1 - self.level) == self.namespace
+        let is_same_namespace = || {
+            // All that /proc shows is in the namespace of /proc.
+            let theirs = || namespace(&pid.to_string(), used.len() - 1 - self.level);
+            self.level == 0 || (self.namespace.is_some() && self.namespace == theirs())
+        };
+        used.get(self.level) == Some(&self.id) && is_same_namespace()
     }
 }
 

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         test("fork_gets_its_id", root, fork_gets_its_id),
         test("fork_gets_its_ids_in_a_nested_namespace", root, fork_nested),
         test("fork_of_a_pid_in_use_names_the_holder", root, fork_taken),
+        test("fork_of_an_outer_pid_in_use_names_the_holder", root, fork_taken_outside),
         test("fork_of_a_process_group_in_use_names_the_holder", root, fork_taken_by_group),
         test("fork_below_the_range", root, || fork_out_of_range(0)),
         test("fork_above_the_range", root, || fork_out_of_range(1 << 30)),
@@ -122,6 +123,22 @@ fn fork_taken() -> Outcome {
         }
         other => ensure(false, other),
     }
+}
+
+/// The id in use is one of an outer namespace, which the caller cannot look into but by `/proc`.
+fn fork_taken_outside() -> Outcome {
+    let taken = Id::from(getpid().as_raw());
+    in_child(move || {
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        let pid = free_pid();
+        let child = open().arm(&[1, pid]).unwrap().fork(|| {
+            match open().arm(&[7, taken]).unwrap().fork(|| 0) {
+                Err(Error::Taken { holder: Some(Holder::Task { id, .. }), .. }) if id == taken => 0,
+                other => panic!("{other:?}"),
+            }
+        });
+        assert!(child.unwrap().wait().unwrap().success());
+    })
 }
 
 /// A pid is in use as long as a process group has it, though its process is gone.

@@ -54,7 +54,7 @@ fn request_all() -> Result<usize> {
     desk.request("fork, the pid in use", &[PID], fork_and_wait, Err(Errno::EBUSY))?;
     kill(Pid::from_raw(holder.pid()), Signal::SIGKILL)?;
     holder.wait()?;
-    desk.create("… once it is free", &[PID], fork_and_wait, Ok(()))?;
+    desk.create("  and once it is free", &[PID], fork_and_wait, Ok(()))?;
 
     let pid_max: Id = fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse()?;
     desk.request("fork, below the range", &[0], fork_and_wait, Err(Errno::EINVAL))?;
