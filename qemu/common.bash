@@ -67,10 +67,13 @@ stage() {
 	[[ ! -t 2 ]] || every=1
 	say "==> $name (log: $log)"
 	mkdir -p "$(dirname "$log")"
+	# In a process group of its own, so that all of it can be ended.
+	set -m
 	"$@" </dev/null >"$log" 2>&1 &
 	pid=$!
+	set +m
 	# shellcheck disable=SC2064 # the values of now
-	trap "kill $pid 2>/dev/null || true; say; die '$name: interrupted' 'Run the same command again: it goes on from here.'" INT TERM
+	trap "kill -- -$pid 2>/dev/null || true; say; die '$name: interrupted' 'Run the same command again: it goes on from here.'" INT TERM
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.2
 		((SECONDS - shown >= every)) || continue
