@@ -2,14 +2,16 @@
 
 //! Who has an id that is in use, as far as `/proc` tells.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use nix::libc;
 
-use crate::task::visible_levels;
+use crate::task::is_in_new_namespace;
 use crate::{Action, Id};
 
 /// Who has an id.
@@ -70,6 +72,11 @@ impl fmt::Display for Holder {
 }
 
 impl Holder {
+    fn task(id: Id, role: Role, pid: i32, status: &str) -> Self {
+        let name = line(status, "Name").unwrap_or_default().to_owned();
+        Self::Task { id, role, pid, name }
+    }
+
     /// Finds out who has one of `ids`, which `action` asked for.
     pub(crate) fn find(action: Action, ids: &[Id]) -> Option<Self> {
         match action.sysvipc() {
@@ -97,59 +104,86 @@ fn index(id: Id) -> Id {
     id & 0x7fff
 }
 
+/// Which of `ids` are in use in the caller's pid namespace, as far as `/proc` shows, each with one
+/// of those who have it.
+#[must_use]
+pub fn pids_in_use(ids: &[Id]) -> Vec<Holder> {
+    let mut holders = Vec::new();
+    let mut wanted: HashSet<Id> = ids.iter().copied().collect();
+    let Some(namespace) = Namespace::above(0) else {
+        return holders;
+    };
+    let _ = for_each_task(|pid, status| {
+        for (role, used) in roles(status) {
+            let Some(&id) = used.get(namespace.level) else { continue };
+            if wanted.contains(&id) && namespace.has(id, &used, pid) {
+                wanted.remove(&id);
+                holders.push(Holder::task(id, role, pid, status));
+            }
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    holders
+}
+
 /// The task that has one of `ids`, which begin at the pid namespace that a child would be in.
 fn find_task(ids: &[Id]) -> Option<Holder> {
-    let wanted = Wanted::of_child(ids)?;
-    for process in fs::read_dir("/proc").ok()?.flatten() {
+    // A new pid namespace, of which the child would be the first, has no other task.
+    let new = usize::from(is_in_new_namespace());
+    let outer = ids.iter().skip(new).enumerate();
+    let wanted: Vec<_> = outer.map_while(|(i, &id)| Some((id, Namespace::above(i)?))).collect();
+    let found = for_each_task(|pid, status| {
+        for (role, used) in roles(status) {
+            if let Some((id, _)) = wanted.iter().find(|(id, ns)| ns.has(*id, &used, pid)) {
+                return ControlFlow::Break(Holder::task(*id, role, pid, status));
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    found.break_value()
+}
+
+/// Calls `visit` with each task that `/proc` shows: the id of its process, and its status.
+fn for_each_task<T>(mut visit: impl FnMut(i32, &str) -> ControlFlow<T>) -> ControlFlow<T> {
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let Ok(threads) = fs::read_dir(process.path().join("task")) else { continue };
-        for thread in threads.flatten() {
-            let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
-            for (role, used) in roles(&status) {
-                if let Some(wanted) = wanted.iter().find(|wanted| wanted.is_in(&used, pid)) {
-                    let name = line(&status, "Name").unwrap_or_default().to_owned();
-                    return Some(Holder::Task { id: wanted.id, role, pid, name });
-                }
+        // A task may end meanwhile.
+        for thread in fs::read_dir(process.path().join("task")).into_iter().flatten().flatten() {
+            if let Ok(status) = fs::read_to_string(thread.path().join("status")) {
+                visit(pid, &status)?;
             }
         }
     }
-    None
+    ControlFlow::Continue(())
 }
 
-/// An id that is wanted in a pid namespace.
-struct Wanted {
-    id: Id,
-    /// The level of the pid namespace, counted from that of `/proc` inwards.
+/// A pid namespace around the caller.
+struct Namespace {
+    /// Its level, counted from that of `/proc` inwards.
     level: usize,
     /// None where the caller is too deep in to see it.
-    namespace: Option<(u64, u64)>,
+    identity: Option<(u64, u64)>,
 }
 
-impl Wanted {
-    /// The `ids` of a child, as far as their pid namespaces exist and `/proc` sees them.
-    fn of_child(ids: &[Id]) -> Option<Vec<Self>> {
-        let levels = visible_levels()?;
+impl Namespace {
+    /// The one that is `climb` levels above the caller's, if `/proc` sees it.
+    fn above(climb: usize) -> Option<Self> {
         let status = fs::read_to_string("/proc/thread-self/status").ok()?;
         let own = status_ids(&status, "NSpid")?.len();
-        let levels = (0..levels).rev();
-        let wanted = ids.iter().zip(levels).filter(|&(_, level)| level < own);
-        let wanted = wanted.map(|(&id, level)| {
-            let namespace = namespace("thread-self", own - 1 - level);
-            Self { id, level, namespace }
-        });
-        Some(wanted.collect())
+        let level = own.checked_sub(climb + 1)?;
+        Some(Self { level, identity: identity("thread-self", climb) })
     }
 
-    /// Whether it is one of the ids `used` by process `pid`, in the same namespace.
-    fn is_in(&self, used: &[Id], pid: i32) -> bool {
-        let is_same_namespace = || {
+    /// Whether `id` is one of the ids `used` by process `pid`, in this namespace.
+    fn has(&self, id: Id, used: &[Id], pid: i32) -> bool {
+        let is_same = || {
+            let theirs = || identity(&pid.to_string(), used.len() - 1 - self.level);
             // All that /proc shows is in the namespace of /proc.
-            let theirs = || namespace(&pid.to_string(), used.len() - 1 - self.level);
-            self.level == 0 || (self.namespace.is_some() && self.namespace == theirs())
+            self.level == 0 || (self.identity.is_some() && self.identity == theirs())
         };
-        used.get(self.level) == Some(&self.id) && is_same_namespace()
+        used.get(self.level) == Some(&id) && is_same()
     }
 }
 
@@ -169,7 +203,7 @@ fn line<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The identity of the pid namespace that is `climb` levels above that of process `pid`.
-fn namespace(pid: &str, climb: usize) -> Option<(u64, u64)> {
+fn identity(pid: &str, climb: usize) -> Option<(u64, u64)> {
     /// `NS_GET_PARENT` of `<linux/nsfs.h>`.
     const NS_GET_PARENT: libc::Ioctl = 0xb702;
 
@@ -198,6 +232,14 @@ mod tests {
             panic!("{own} is in use");
         };
         assert_eq!((id, role, Id::from(pid)), (own, Role::Task, own));
+    }
+
+    #[test]
+    fn pids_in_use_are_those_of_tasks() {
+        let own = Id::from(std::process::id());
+        let holders = pids_in_use(&[own, i32::MAX.into()]);
+        let [Holder::Task { id, .. }] = &*holders else { panic!("{holders:?}") };
+        assert_eq!(*id, own);
     }
 
     #[test]

@@ -56,7 +56,7 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 
 pub use error::{Action, Error, Ids};
-pub use holder::{Holder, Role};
+pub use holder::{Holder, Role, pids_in_use};
 pub use ipc::IPC_PRIVATE;
 pub use task::Child;
 

@@ -44,15 +44,12 @@ pub unsafe fn fork(ids: &[Id]) -> nix::Result<ForkResult> {
     }
 }
 
-/// Creates a thread with `ids`, which can be but one.
-pub fn thread<T, F>(ids: &[Id], builder: Builder, run: F) -> io::Result<JoinHandle<T>>
+/// Creates a thread with `id`.
+pub fn thread<T, F>(id: Id, builder: Builder, run: F) -> io::Result<JoinHandle<T>>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let &[id] = ids else {
-        return Err(Errno::EINVAL.into());
-    };
     if id < 1 {
         return Err(Errno::EINVAL.into());
     }

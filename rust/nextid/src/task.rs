@@ -119,15 +119,17 @@ impl Armed<'_> {
     ///
     /// # Errors
     ///
-    /// As [`Armed::fork`], but for [`Error::Threaded`].
+    /// As [`Armed::fork`], but for [`Error::Threaded`]. [`Error::NotSupported`] with
+    /// [`Method::Peers`] and more than one id.
     pub fn thread<T, F>(self, builder: Builder, run: F) -> Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let created = match self.next.method() {
-            Method::NextId => builder.spawn(run),
-            Method::Peers => peers::thread(&self.next.ids, builder, run),
+        let created = match (self.next.method(), &*self.next.ids) {
+            (Method::NextId, _) => builder.spawn(run),
+            (Method::Peers, &[id]) => peers::thread(id, builder, run),
+            (Method::Peers, _) => return Err(Error::NotSupported),
         };
         match created {
             Ok(thread) => {
@@ -152,8 +154,11 @@ pub(crate) fn visible_levels() -> Option<usize> {
     let status = fs::read_to_string("/proc/thread-self/status").ok()?;
     let own =
         status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().count();
-    let link = |name| fs::read_link(format!("/proc/thread-self/ns/{name}")).ok();
-    // The link of a new namespace leads nowhere until its first process is there.
-    let unshared = link("pid_for_children") != link("pid");
-    Some(own + usize::from(unshared))
+    Some(own + usize::from(is_in_new_namespace()))
+}
+
+/// Whether a child would be the first process of a new pid namespace.
+pub(crate) fn is_in_new_namespace() -> bool {
+    // The link leads nowhere until the first process is there.
+    fs::read_link("/proc/thread-self/ns/pid_for_children").is_err()
 }
