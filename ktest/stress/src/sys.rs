@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System calls as a child of a threaded process needs them: nothing here allocates or locks.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+use nix::libc;
+
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// The ways to create a process.
+#[derive(Clone, Copy, Debug)]
+pub enum Creation {
+    Fork,
+    Vfork,
+    Clone3,
+    /// clone3 with a `set_tid` of its own.
+    SetTid(i32),
+}
+
+/// `struct clone_args` of `<linux/sched.h>`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+fn clone3(set_tid: &[i32]) -> Result<i32> {
+    let args = CloneArgs {
+        exit_signal: libc::SIGCHLD as u64,
+        set_tid: if set_tid.is_empty() { 0 } else { set_tid.as_ptr() as u64 },
+        set_tid_size: set_tid.len() as u64,
+        ..CloneArgs::default()
+    };
+    // SAFETY: The child has a copy of this memory; what it may do with it is said in `create`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    Ok(Errno::result(pid)? as i32)
+}
+
+fn fork() -> Result<i32> {
+    // SAFETY: As above.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    Ok(Errno::result(pid)? as i32)
+}
+
+/// The child of [`vfork`]: `child` is a `*const &dyn Fn() -> i32`.
+extern "C" fn run_child(child: *mut c_void) -> c_int {
+    // SAFETY: `vfork` passes this.
+    let child = unsafe { &*child.cast::<&dyn Fn() -> i32>() };
+    child()
+}
+
+fn vfork(child: &dyn Fn() -> i32) -> Result<i32> {
+    const STACK: usize = 16 << 10;
+    #[repr(align(16))]
+    struct Stack([u8; STACK]);
+
+    let mut stack = Stack([0; STACK]);
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: This thread sleeps, and so its stack stays as it is, until the child has ended.
+    let pid = unsafe {
+        let top = (&raw mut stack.0).cast::<u8>().add(STACK);
+        libc::clone(run_child, top.cast(), flags, (&raw const child).cast_mut().cast())
+    };
+    Errno::result(pid)
+}
+
+/// Creates a process that runs `child` and exits with what it returns. Returns its id.
+///
+/// This process may have other threads, so that `child` must not allocate, lock or panic.
+pub fn create(how: Creation, child: &dyn Fn() -> i32) -> Result<i32> {
+    let pid = match how {
+        Creation::Vfork => return vfork(child),
+        Creation::Fork => fork()?,
+        Creation::Clone3 => clone3(&[])?,
+        Creation::SetTid(tid) => clone3(&[tid])?,
+    };
+    if pid == 0 {
+        let status = child();
+        // SAFETY: It has no preconditions.
+        unsafe { libc::_exit(status) }
+    }
+    Ok(pid)
+}
+
+/// Waits for child `pid` (any child if -1), and returns its id and its status as a shell has it: an exit status, or 128
+/// and the signal.
+pub fn wait(pid: i32) -> Result<(i32, i32)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is valid for a write.
+        let ended = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        match Errno::result(ended) {
+            Ok(ended) if libc::WIFEXITED(status) => return Ok((ended, libc::WEXITSTATUS(status))),
+            Ok(ended) => return Ok((ended, 128 + libc::WTERMSIG(status))),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+pub fn kill(pid: i32) {
+    // SAFETY: It has no preconditions. Who is dead already needs no killing.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+pub fn getpid() -> i32 {
+    // SAFETY: It has no preconditions.
+    unsafe { libc::getpid() }
+}
+
+pub fn gettid() -> i32 {
+    // SAFETY: It has no preconditions.
+    unsafe { libc::gettid() }
+}
+
+pub fn sleep(microseconds: u32) {
+    // SAFETY: It has no preconditions.
+    unsafe { libc::usleep(microseconds) };
+}
+
+/// Opens `path` relative to the root, without `O_CLOEXEC`.
+pub fn open(path: &CStr, flags: c_int) -> Result<RawFd> {
+    // SAFETY: `path` is valid.
+    Errno::result(unsafe { libc::open(path.as_ptr(), flags) })
+}
+
+pub fn close(fd: RawFd) {
+    // SAFETY: Who calls this owns `fd`.
+    unsafe { libc::close(fd) };
+}
+
+pub fn write(fd: RawFd, bytes: &[u8]) -> Result<usize> {
+    // SAFETY: `bytes` is valid.
+    let len = Errno::result(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })?;
+    Ok(len.unsigned_abs())
+}
+
+/// Reads from the start of a file.
+pub fn read(fd: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: `buffer` is valid for writes.
+    let len =
+        Errno::result(unsafe { libc::pread(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) })?;
+    Ok(len.unsigned_abs())
+}
+
+mod ioctl {
+    // NS_GET_PID_IN_PIDNS of <linux/nsfs.h>, which takes its argument by value.
+    const REQUEST: nix::libc::Ioctl =
+        nix::request_code_read!(0xb7, 8, size_of::<std::ffi::c_int>());
+    nix::ioctl_write_int_bad!(get_pid_in_pidns, REQUEST);
+}
+
+/// Returns the id, in the pid namespace that `namespace` is open on, of the task that is `tid` here.
+pub fn pid_in(namespace: RawFd, tid: i32) -> Result<i32> {
+    // SAFETY: The argument of this request is a number.
+    unsafe { ioctl::get_pid_in_pidns(namespace, tid) }
+}
+
+/// Executes the program that `fd` is open on. Returns only if that fails.
+pub fn exec(fd: RawFd, argv: &[*const libc::c_char]) -> Errno {
+    let empty = c"".as_ptr();
+    let envp = [std::ptr::null::<libc::c_char>()];
+    // SAFETY: The strings are valid, and the arrays end with a null pointer.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd,
+            empty,
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    Errno::last()
+}
+
+/// The kinds of System V IPC objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipc {
+    Queue,
+    Semaphores,
+    Segment,
+}
+
+impl Ipc {
+    pub const ALL: [Self; 3] = [Self::Queue, Self::Semaphores, Self::Segment];
+
+    /// Creates a small object of this kind, for its creator alone.
+    pub fn create(self) -> Result<i32> {
+        let mode = libc::IPC_CREAT | 0o600;
+        // SAFETY: They have no preconditions.
+        Errno::result(unsafe {
+            match self {
+                Self::Queue => libc::msgget(libc::IPC_PRIVATE, mode),
+                Self::Semaphores => libc::semget(libc::IPC_PRIVATE, 1, mode),
+                Self::Segment => libc::shmget(libc::IPC_PRIVATE, 4096, mode),
+            }
+        })
+    }
+
+    pub fn remove(self, id: i32) -> Result<()> {
+        let nothing = std::ptr::null_mut();
+        // SAFETY: IPC_RMID does not use its argument.
+        Errno::result(unsafe {
+            match self {
+                Self::Queue => libc::msgctl(id, libc::IPC_RMID, nothing),
+                Self::Semaphores => libc::semctl(id, 0, libc::IPC_RMID),
+                Self::Segment => libc::shmctl(id, libc::IPC_RMID, nothing.cast()),
+            }
+        })
+        .map(drop)
+    }
+
+    /// The file that lists the objects of this kind.
+    pub fn list(self) -> &'static str {
+        match self {
+            Self::Queue => "/proc/sysvipc/msg",
+            Self::Semaphores => "/proc/sysvipc/sem",
+            Self::Segment => "/proc/sysvipc/shm",
+        }
+    }
+}
