@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whether each object gets its id while others create objects too.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use nix::libc::{self, c_int};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork as fork_program};
+
+use crate::data::Contention;
+use crate::harness::Session;
+use crate::ids::{Creator, Method, NS_LAST_PID, ipc_id, is_in_use};
+use crate::sys::{self, Child, IdFile, Kind};
+
+/// So many processes do nothing but create and destroy objects.
+const OTHERS: usize = 2;
+
+/// No object is tried more often.
+const MAX_TRIES: usize = 100_000;
+
+/// Counts ids that were not had at once.
+pub fn measure(session: &mut Session) -> Result<()> {
+    let wanted = session.effort.rounds * 5;
+    let others = Others::start(|| sys::wait(sys::fork(&[], Child::Exits)?))?;
+    let methods = [
+        Method::next_id()?,
+        Method::SetTid,
+        Method::Sysctl(IdFile::open(NS_LAST_PID)?),
+        Method::SysctlOnce(NS_LAST_PID),
+    ];
+    for (method, first) in methods.into_iter().zip((1_000_000..).step_by(500_000)) {
+        let create = |creator: &mut Creator, i: c_int| {
+            // Not one after another: a cursor that was moved must not be right by chance.
+            let pid = first + 7 * i;
+            Ok((pid, creator.process(&[pid], Child::Exits)?))
+        };
+        count(session, "fork", method, wanted, create, sys::wait)?;
+    }
+    drop(others);
+
+    let others = Others::start(|| Kind::Message.create().and_then(|id| Kind::Message.remove(id)))?;
+    let first = ipc_id(1000)?;
+    for method in Method::all_for_ipc(Kind::Message)?.into_iter().skip(1) {
+        let create = |creator: &mut Creator, i: c_int| {
+            Ok((first + i, creator.ipc(Kind::Message, first + i)?))
+        };
+        count(session, "msg", method, wanted, create, |id| Kind::Message.remove(id))?;
+    }
+    drop(others);
+    Ok(())
+}
+
+/// Creates objects by `create`, which returns the id wanted and the id got, each until it is right.
+fn count(
+    session: &mut Session,
+    object: &str,
+    method: Method,
+    wanted: usize,
+    create: impl Fn(&mut Creator, c_int) -> Result<(c_int, c_int)>,
+    remove: impl Fn(c_int) -> std::io::Result<()>,
+) -> Result<()> {
+    let (case, mut creator) = (method.name(), Creator::new(method));
+    let (mut wrong, mut refused) = (0, 0);
+    let start = Instant::now();
+    for i in 0..wanted {
+        session.progress(&format!("{object} beside others, {case}"), i, wanted);
+        for tries in 1.. {
+            match create(&mut creator, c_int::try_from(i)?) {
+                Ok((id, got)) => {
+                    remove(got)?;
+                    if id == got {
+                        break;
+                    }
+                    wrong += 1;
+                }
+                Err(error) if is_in_use(&error) => refused += 1,
+                Err(error) => return Err(error),
+            }
+            if tries == MAX_TRIES {
+                bail!("{object}, {case}: no success in {tries} tries");
+            }
+        }
+    }
+    session.contention.push(Contention {
+        object: object.to_owned(),
+        case: case.to_owned(),
+        wanted: wanted as u64,
+        wrong,
+        refused,
+        milliseconds: start.elapsed().as_secs_f64() * 1000.0,
+    });
+    Ok(())
+}
+
+/// Processes that do the same thing again and again until this is dropped.
+struct Others(Vec<Pid>);
+
+impl Others {
+    fn start(turn: impl Fn() -> std::io::Result<()>) -> Result<Self> {
+        let mut others = Self(Vec::new());
+        for _ in 0..OTHERS {
+            // SAFETY: This process has no other thread.
+            match unsafe { fork_program() }? {
+                ForkResult::Parent { child } => others.0.push(child),
+                ForkResult::Child => {
+                    while turn().is_ok() {}
+                    // SAFETY: It has no preconditions.
+                    unsafe { libc::_exit(1) }
+                }
+            }
+        }
+        Ok(others)
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        for &pid in &self.0 {
+            // A process that ended early left the others to go on; there is nothing else to end.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            let _ = waitpid(pid, None);
+        }
+    }
+}

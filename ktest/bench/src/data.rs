@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a run of the measurements leaves behind, as JSON.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Nanoseconds by the guest's clock.
+    Nanoseconds,
+    /// Instructions that the guest executed, kernel and user space together.
+    Instructions,
+    /// Bytes of memory.
+    Bytes,
+}
+
+/// All rounds of one case.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The table that it belongs to.
+    pub group: String,
+    /// The competitor.
+    pub case: String,
+    /// How large the problem was, for cases that grow.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub size: Option<u64>,
+    /// What `rounds` are in.
+    pub unit: Unit,
+    /// One value an operation, for each round.
+    pub rounds: Vec<f64>,
+}
+
+impl Measurement {
+    /// The value that `share` of the rounds (0 to 1) are not above.
+    pub fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index, well within what both types hold"
+        )]
+        let index = ((sorted.len() - 1) as f64 * share).round() as usize;
+        sorted[index]
+    }
+
+    /// The middle of the rounds.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+}
+
+/// How often a method got the id it asked for while others created objects too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Contention {
+    /// What was created.
+    pub object: String,
+    /// The competitor.
+    pub case: String,
+    /// How many objects were wanted.
+    pub wanted: u64,
+    /// How many were created with another id, and had to be destroyed.
+    pub wrong: u64,
+    /// How many creations failed because the id was in use.
+    pub refused: u64,
+    /// How long it took all together, in milliseconds.
+    pub milliseconds: f64,
+}
+
+/// The kernel that was measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kernel {
+    /// What `qemu/build` calls its configuration.
+    pub name: String,
+    /// Version, build and architecture, as `uname` prints them.
+    pub uname: String,
+    /// The command line that it was booted with.
+    pub command_line: String,
+}
+
+/// The machine that it ran on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Machine {
+    /// The guest's processor.
+    pub processor: String,
+    /// How many of them.
+    pub processors: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+/// One boot of one kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The machine.
+    pub machine: Machine,
+    /// What time was measured in.
+    pub unit: Unit,
+    /// What was measured.
+    pub measurements: Vec<Measurement>,
+    /// What was counted under contention.
+    pub contention: Vec<Contention>,
+}
+
+impl Kernel {
+    /// The kernel that runs this program, which was built as `name`.
+    pub fn running(name: String) -> Result<Self> {
+        let uname = nix::sys::utsname::uname()?;
+        let uname = [uname.release(), uname.version(), uname.machine()]
+            .map(|part| part.to_string_lossy().into_owned())
+            .join(" ");
+        let command_line = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
+        Ok(Self { name, uname, command_line: command_line.trim().to_owned() })
+    }
+}
+
+impl Machine {
+    /// The machine that runs this program.
+    pub fn running() -> Result<Self> {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
+        let mut names = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name"));
+        let processor = names.next().unwrap_or_default().trim_matches([' ', '\t', ':']).to_owned();
+        let meminfo = fs::read_to_string("/proc/meminfo").context("reading /proc/meminfo")?;
+        let total = meminfo.split_whitespace().nth(1).context("MemTotal of /proc/meminfo")?;
+        Ok(Self { processor, processors: 1 + names.count(), memory: 1024 * total.parse::<u64>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_the_sorted_rounds() {
+        let rounds = vec![5.0, 1.0, 4.0, 2.0, 3.0];
+        let measurement = Measurement {
+            group: String::new(),
+            case: String::new(),
+            size: None,
+            unit: Unit::Nanoseconds,
+            rounds,
+        };
+        let quantiles = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| measurement.quantile(share));
+        assert!(quantiles.iter().zip(1..).all(|(&q, n)| (q - f64::from(n)).abs() < 1e-9));
+    }
+}

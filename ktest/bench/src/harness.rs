@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs cases side by side.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::clock::Clock;
+use crate::data::{Contention, Measurement};
+
+/// No batch has more operations: it bounds how many objects exist at once.
+const MAX_BATCH: usize = 1024;
+
+/// How much is to be measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// How many rounds.
+    pub rounds: usize,
+    /// Up to how many objects and ids.
+    pub objects: u64,
+    /// Up to how many processes.
+    pub processes: u64,
+}
+
+impl Effort {
+    /// Enough to see that all of it works, and how large each figure is.
+    pub const SHORT: Self = Self { rounds: 15, objects: 1_000, processes: 100 };
+    /// What the report is made of.
+    pub const LONG: Self = Self { rounds: 201, objects: 100_000, processes: 20_000 };
+}
+
+/// One competitor: something that can be done and timed.
+pub struct Case<'a> {
+    name: &'static str,
+    /// Does it so many times, and returns how long that took.
+    batch: Box<dyn FnMut(Clock, usize) -> Result<u64> + 'a>,
+}
+
+impl<'a> Case<'a> {
+    /// Something that leaves nothing behind. All of it is timed.
+    pub fn new(name: &'static str, mut operation: impl FnMut() -> Result<()> + 'a) -> Self {
+        let batch = move |clock: Clock, count| {
+            let start = clock.now();
+            for _ in 0..count {
+                operation()?;
+            }
+            Ok(clock.now() - start)
+        };
+        Self { name, batch: Box::new(batch) }
+    }
+
+    /// Something that creates an object; it is told how many of the batch there are already. To
+    /// `remove` the objects is not timed.
+    pub fn creation<T>(
+        name: &'static str,
+        mut create: impl FnMut(usize) -> Result<T> + 'a,
+        mut remove: impl FnMut(T) -> Result<()> + 'a,
+    ) -> Self {
+        let batch = move |clock: Clock, count| {
+            let mut objects = Vec::with_capacity(count);
+            let start = clock.now();
+            for i in 0..count {
+                objects.push(create(i)?);
+            }
+            let taken = clock.now() - start;
+            objects.into_iter().try_for_each(&mut remove)?;
+            Ok(taken)
+        };
+        Self { name, batch: Box::new(batch) }
+    }
+
+    /// Something that is done to an object, which to `prepare` and to `remove` is not timed.
+    pub fn on<T>(
+        name: &'static str,
+        mut prepare: impl FnMut() -> Result<T> + 'a,
+        mut operation: impl FnMut(&T) -> Result<()> + 'a,
+        mut remove: impl FnMut(T) -> Result<()> + 'a,
+    ) -> Self {
+        let batch = move |clock: Clock, count| {
+            let mut taken = 0;
+            for _ in 0..count {
+                let object = prepare()?;
+                let start = clock.now();
+                operation(&object)?;
+                taken += clock.now() - start;
+                remove(object)?;
+            }
+            Ok(taken)
+        };
+        Self { name, batch: Box::new(batch) }
+    }
+
+    fn run(&mut self, clock: Clock, count: usize) -> Result<u64> {
+        (self.batch)(clock, count).context(self.name)
+    }
+
+    /// How many operations make a batch. It warms the caches up as well.
+    fn calibrate(&mut self, clock: Clock) -> Result<usize> {
+        let mut count = 1;
+        loop {
+            let taken = self.run(clock, count)?;
+            if taken >= clock.batch() || count == MAX_BATCH {
+                return Ok(count);
+            }
+            count *= 2;
+        }
+    }
+}
+
+/// All that is measured in one boot.
+pub struct Session {
+    /// The clock.
+    pub clock: Clock,
+    /// How much is to be measured.
+    pub effort: Effort,
+    /// What was measured so far.
+    pub measurements: Vec<Measurement>,
+    /// What was counted so far.
+    pub contention: Vec<Contention>,
+    shown: Instant,
+}
+
+impl Session {
+    /// Begins to measure.
+    pub fn new(clock: Clock, effort: Effort) -> Self {
+        Self {
+            clock,
+            effort,
+            measurements: Vec::new(),
+            contention: Vec::new(),
+            shown: Instant::now(),
+        }
+    }
+
+    /// Measures `cases` in turn, round by round, so that what disturbs the machine disturbs them all.
+    pub fn compare(
+        &mut self,
+        group: &str,
+        size: Option<u64>,
+        mut cases: Vec<Case<'_>>,
+    ) -> Result<()> {
+        let clock = self.clock;
+        let counts: Vec<usize> =
+            cases.iter_mut().map(|case| case.calibrate(clock)).collect::<Result<_>>()?;
+        let mut rounds = vec![Vec::with_capacity(self.effort.rounds); cases.len()];
+        for round in 0..self.effort.rounds {
+            self.progress(group, round, self.effort.rounds);
+            for ((case, &count), rounds) in cases.iter_mut().zip(&counts).zip(&mut rounds) {
+                rounds.push(per_operation(case.run(clock, count)?, count));
+            }
+        }
+        for (case, rounds) in cases.iter().zip(rounds) {
+            self.record(group, case.name, size, rounds);
+        }
+        Ok(())
+    }
+
+    /// Keeps what was measured.
+    pub fn record(&mut self, group: &str, case: &str, size: Option<u64>, rounds: Vec<f64>) {
+        let unit = self.clock.unit();
+        let (group, case) = (group.to_owned(), case.to_owned());
+        self.measurements.push(Measurement { group, case, size, unit, rounds });
+    }
+
+    /// Shows how far it is: on a terminal in place, elsewhere a line now and then.
+    pub fn progress(&mut self, what: &str, done: usize, of: usize) {
+        let (every, start, end) = if stderr().is_terminal() {
+            (Duration::from_millis(100), "\r\x1b[K", "")
+        } else {
+            (Duration::from_secs(10), "", "\n")
+        };
+        if self.shown.elapsed() >= every {
+            self.shown = Instant::now();
+            let percent = 100 * done / of;
+            // Nobody may be listening.
+            let _ = write!(stderr(), "{start}  {what}: {percent} %{end}");
+        }
+    }
+}
+
+/// What one of `count` operations took that took `ticks` together.
+#[expect(clippy::cast_precision_loss, reason = "a batch takes less than 2^52 ticks")]
+pub fn per_operation(ticks: u64, count: usize) -> f64 {
+    ticks as f64 / count as f64
+}

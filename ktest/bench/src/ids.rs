@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Every way to choose the id of the next object.
+
+use std::ffi::{CStr, c_int};
+use std::fs;
+use std::io;
+
+use anyhow::{Context, Result, ensure};
+use nix::libc::{c_long, pid_t};
+
+use crate::sys::{Child, IdFile, Kind, fork, thread, write_once};
+
+/// The file of the calling thread.
+pub const NEXT_ID: &CStr = c"/proc/thread-self/next_id";
+/// The last pid that the kernel chose.
+pub const NS_LAST_PID: &CStr = c"/proc/sys/kernel/ns_last_pid";
+
+/// Commands, in a buffer that is reused.
+#[derive(Default)]
+pub struct Text {
+    bytes: Vec<u8>,
+    digits: itoa::Buffer,
+}
+
+impl Text {
+    /// `LONG X`, or `LONG<n> X0 ... X<n-1>`.
+    pub fn command<I: Copy + Into<c_long>>(&mut self, ids: &[I]) -> &[u8] {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(b"LONG");
+        if ids.len() != 1 {
+            self.bytes.extend_from_slice(self.digits.format(ids.len()).as_bytes());
+        }
+        for &id in ids {
+            self.bytes.push(b' ');
+            self.bytes.extend_from_slice(self.digits.format(id.into()).as_bytes());
+        }
+        &self.bytes
+    }
+
+    /// The id alone.
+    pub fn number(&mut self, id: c_int) -> &[u8] {
+        self.digits.format(id).as_bytes()
+    }
+}
+
+/// How the id of an object is chosen.
+#[derive(Debug)]
+pub enum Method {
+    /// The kernel chooses.
+    None,
+    /// By `/proc/thread-self/next_id`.
+    NextId(IdFile),
+    /// By `set_tid` of clone3(2).
+    SetTid,
+    /// By a sysctl that is kept open.
+    Sysctl(IdFile),
+    /// By a sysctl that is opened for each object, as CRIU does.
+    SysctlOnce(&'static CStr),
+}
+
+impl Method {
+    /// Its name in reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::None => "no id",
+            Self::NextId(_) => "next_id",
+            Self::SetTid => "set_tid",
+            Self::Sysctl(_) => "sysctl, kept open",
+            Self::SysctlOnce(_) => "sysctl, as CRIU",
+        }
+    }
+
+    /// By `next_id`.
+    pub fn next_id() -> Result<Self> {
+        IdFile::open(NEXT_ID).map(Self::NextId)
+    }
+
+    /// All methods for IPC objects of a kind.
+    pub fn all_for_ipc(kind: Kind) -> Result<Vec<Self>> {
+        let sysctl = IdFile::open(kind.sysctl())?;
+        Ok(vec![
+            Self::None,
+            Self::next_id()?,
+            Self::Sysctl(sysctl),
+            Self::SysctlOnce(kind.sysctl()),
+        ])
+    }
+
+    /// All methods for processes and threads. The sysctl knows the innermost pid namespace only.
+    pub fn all_for_tasks(levels: usize) -> Result<Vec<Self>> {
+        let mut all = vec![Self::None, Self::next_id()?, Self::SetTid];
+        if levels == 1 {
+            all.push(Self::Sysctl(IdFile::open(NS_LAST_PID)?));
+            all.push(Self::SysctlOnce(NS_LAST_PID));
+        }
+        Ok(all)
+    }
+}
+
+/// Creates objects by one method.
+pub struct Creator {
+    method: Method,
+    text: Text,
+}
+
+impl Creator {
+    /// A creator by `method`.
+    pub fn new(method: Method) -> Self {
+        Self { method, text: Text::default() }
+    }
+
+    /// Creates an IPC object that is to have `id`. Returns the id that it has.
+    pub fn ipc(&mut self, kind: Kind, id: c_int) -> Result<c_int> {
+        match &self.method {
+            Method::None | Method::SetTid => {}
+            Method::NextId(file) => file.write(self.text.command(&[id]))?,
+            Method::Sysctl(file) => file.write_at_start(self.text.number(id))?,
+            Method::SysctlOnce(path) => write_once(path, self.text.number(id))?,
+        }
+        Ok(kind.create()?)
+    }
+
+    /// Forks a process that is to have `ids`, innermost pid namespace first. Returns the id that it
+    /// has there.
+    pub fn process(&mut self, ids: &[pid_t], child: Child) -> Result<pid_t> {
+        Ok(fork(self.choose_task(ids)?, child)?)
+    }
+
+    /// Creates a thread that is to have `ids`, and waits for its end. Returns the id that it had.
+    pub fn thread(&mut self, ids: &[pid_t]) -> Result<pid_t> {
+        Ok(thread(self.choose_task(ids)?)?)
+    }
+
+    /// Chooses the ids of the next task, and returns those that are to be passed to clone3(2).
+    fn choose_task<'a>(&mut self, ids: &'a [pid_t]) -> Result<&'a [pid_t]> {
+        match &self.method {
+            Method::None => {}
+            Method::NextId(file) => file.write(self.text.command(ids))?,
+            Method::SetTid => return Ok(ids),
+            Method::Sysctl(file) => file.write_at_start(self.text.number(ids[0] - 1))?,
+            Method::SysctlOnce(path) => write_once(path, self.text.number(ids[0] - 1))?,
+        }
+        Ok(&[])
+    }
+
+    /// An error unless the id is the one that was wanted, where one was.
+    pub fn check(&self, wanted: c_int, got: c_int) -> Result<()> {
+        ensure!(
+            matches!(self.method, Method::None) || wanted == got,
+            "{}: wanted id {wanted}, got {got}",
+            self.method.name()
+        );
+        Ok(())
+    }
+}
+
+/// Whether a creation failed because its id is in use.
+pub fn is_in_use(error: &anyhow::Error) -> bool {
+    let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    errno == Some(nix::libc::EBUSY) || errno == Some(nix::libc::EEXIST)
+}
+
+/// The id of an IPC object with sequence number 1 and `index`.
+pub fn ipc_id(index: c_int) -> Result<c_int> {
+    Ok((1 << ipc_shift()?) + index)
+}
+
+/// Where the sequence number begins in an IPC id.
+fn ipc_shift() -> Result<u32> {
+    let command_line = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
+    let extended = command_line.split_whitespace().any(|word| word == "ipcmni_extend");
+    Ok(if extended { 24 } else { 15 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_written_out() {
+        let mut text = Text::default();
+        assert_eq!(text.command(&[7]), b"LONG 7");
+        assert_eq!(text.command(&[7, -512, 9001]), b"LONG3 7 -512 9001");
+        assert_eq!(text.number(42), b"42");
+    }
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Measures `next_id` beside every other way to choose an id.
+//!
+//! `bench measure` runs in a guest, as root, and prints what it measured as JSON; with
+//! `--instructions` it counts instructions, in a guest that was booted for that. `make bench` runs
+//! it on each kernel that it takes, and `bench report` on what that leaves behind.
+
+mod arming;
+mod clock;
+mod contention;
+mod data;
+mod growth;
+mod harness;
+mod ids;
+mod memory;
+mod nest;
+mod not_used;
+mod restoring;
+mod sys;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::clock::Clock;
+use crate::data::{Kernel, Machine, Run};
+use crate::harness::{Effort, Session};
+
+#[derive(Parser)]
+#[command(about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure on the kernel that runs this, and print JSON
+    Measure {
+        /// Few rounds, few objects
+        #[arg(long)]
+        short: bool,
+        /// Count instructions instead of nanoseconds
+        #[arg(long)]
+        instructions: bool,
+        /// What the kernel is to be called in the report
+        #[arg(long)]
+        kernel: String,
+        /// What to measure
+        #[arg(required = true)]
+        parts: Vec<Part>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    /// What any program does, with no id chosen
+    NotUsed,
+    /// Choosing an id
+    Arming,
+    /// Creating objects with a chosen id
+    Restoring,
+    /// Counting wrong ids beside other processes that create objects
+    Contention,
+    /// Creating many objects, and arming long lists
+    Growth,
+    /// What lists are charged
+    Memory,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Measure { short, instructions, kernel, parts } => {
+            measure(short, instructions, kernel, &parts)
+        }
+    }
+}
+
+fn measure(short: bool, instructions: bool, kernel: String, parts: &[Part]) -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "this must be run as root, in a guest");
+    let clock = if instructions { Clock::instructions()? } else { Clock::Raw };
+    let effort = if short { Effort::SHORT } else { Effort::LONG };
+    let mut session = Session::new(clock, effort);
+    for part in parts {
+        match part {
+            Part::NotUsed => not_used::measure(&mut session).context("not used")?,
+            Part::Arming => arming::measure(&mut session).context("arming")?,
+            Part::Restoring => restoring::measure(&mut session).context("restoring")?,
+            Part::Contention => contention::measure(&mut session).context("contention")?,
+            Part::Growth => growth::measure(&mut session).context("growth")?,
+            Part::Memory => memory::measure(&mut session).context("memory")?,
+        }
+    }
+    let run = Run {
+        kernel: Kernel::running(kernel)?,
+        machine: Machine::running()?,
+        unit: clock.unit(),
+        measurements: session.measurements,
+        contention: session.contention,
+    };
+    serde_json::to_writer(io::stdout(), &run)?;
+    writeln!(io::stdout())?;
+    Ok(())
+}

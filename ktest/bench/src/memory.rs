@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How much memory a list takes, by what its memory cgroup is charged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+
+use crate::data::{Measurement, Unit};
+use crate::growth::list_command;
+use crate::harness::Session;
+use crate::ids::NEXT_ID;
+use crate::sys::IdFile;
+
+/// So many threads hold a list each, which makes what a CPU charges ahead small beside it.
+const HOLDERS: usize = 256;
+
+/// The kernel brings the statistics of all cgroups up to date every two seconds.
+const STATISTICS: Duration = Duration::from_millis(2500);
+
+/// Ids in a list: around what fits inline (32) and one page after that (512).
+const LISTS: [usize; 8] = [1, 32, 33, 100, 544, 545, 4_096, 65_536];
+
+/// Measures what lists of all lengths are charged.
+pub fn measure(session: &mut Session) -> Result<()> {
+    let most = usize::try_from(session.effort.objects)?;
+    let group = enter_group()?;
+    for size in LISTS.into_iter().filter(|&size| size <= most) {
+        session.progress("memory", size, most);
+        let list = held(&group, size)?;
+        session.measurements.push(Measurement {
+            group: "memory".to_owned(),
+            case: "next_id".to_owned(),
+            size: Some(size as u64),
+            unit: Unit::Bytes,
+            rounds: vec![list],
+        });
+    }
+    Ok(())
+}
+
+/// The bytes that one armed list of `size` ids is charged.
+#[expect(clippy::cast_precision_loss, reason = "memory is less than 2^52 bytes")]
+fn held(group: &Path, size: usize) -> Result<f64> {
+    let command = list_command(size);
+    let barrier = Barrier::new(HOLDERS + 1);
+    let failure = Mutex::new(None);
+    let (before, after) = thread::scope(|scope| {
+        for _ in 0..HOLDERS {
+            scope.spawn(|| {
+                let file = IdFile::open(NEXT_ID);
+                barrier.wait();
+                barrier.wait();
+                let armed = file.and_then(|file| file.write(&command));
+                barrier.wait();
+                barrier.wait();
+                if let Err(error) = armed {
+                    failure.lock().expect("no holder panics").replace(error);
+                }
+            });
+        }
+        barrier.wait();
+        let before = charged(group);
+        barrier.wait();
+        barrier.wait();
+        let after = charged(group);
+        barrier.wait();
+        (before, after)
+    });
+    if let Some(error) = failure.into_inner().expect("no holder panics") {
+        return Err(error);
+    }
+    let (before, after) = (before?, after?);
+    ensure!(after > before, "the memory cgroup is charged nothing for {HOLDERS} lists");
+    Ok((after - before) as f64 / HOLDERS as f64)
+}
+
+/// The bytes of unreclaimable slab memory that `group` is charged.
+fn charged(group: &Path) -> Result<u64> {
+    thread::sleep(STATISTICS);
+    let statistics = fs::read_to_string(group.join("memory.stat"))?;
+    let value = statistics.lines().find_map(|line| line.strip_prefix("slab_unreclaimable "));
+    Ok(value.context("memory.stat has no slab_unreclaimable")?.parse()?)
+}
+
+/// Moves this process to a memory cgroup of its own.
+fn enter_group() -> Result<PathBuf> {
+    let mut root = PathBuf::from("/sys/fs/cgroup");
+    if !root.join("cgroup.controllers").exists() {
+        root = "/tmp/cgroup".into();
+        fs::create_dir_all(&root)?;
+        let none = None::<&str>;
+        mount(none, &root, Some("cgroup2"), MsFlags::empty(), none).context("mounting cgroup2")?;
+    }
+    fs::write(root.join("cgroup.subtree_control"), "+memory").context("turning +memory on")?;
+    let group = root.join("bench");
+    fs::create_dir_all(&group)?;
+    fs::write(group.join("cgroup.procs"), "0").context("entering a cgroup")?;
+    Ok(group)
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What it costs to create an object with a chosen id.
+
+use anyhow::Result;
+use nix::libc::pid_t;
+
+use crate::data::Measurement;
+use crate::harness::{Case, Session};
+use crate::ids::{Creator, Method, ipc_id};
+use crate::nest::nested;
+use crate::sys::{Child, Kind, wait};
+
+/// How many nested pid namespaces a process is restored in. The kernel allows 33.
+const LEVELS: [usize; 5] = [1, 2, 4, 8, 32];
+
+/// Ids that nothing else has here.
+const FREE_ID: pid_t = 20_000;
+
+/// A thread may still have its id when it has told that it ends: this many take turns.
+const THREADS: usize = 64;
+
+/// Measures processes, threads and IPC objects.
+pub fn measure(session: &mut Session) -> Result<()> {
+    for levels in LEVELS {
+        let measurements = nested(levels - 1, || processes(session, levels))?;
+        session.measurements.extend(measurements);
+    }
+    threads(session)?;
+    for kind in Kind::ALL {
+        ipc(session, kind)?;
+    }
+    Ok(())
+}
+
+/// Forks in `levels` pid namespaces, and returns what was measured there.
+fn processes(session: &mut Session, levels: usize) -> Result<Vec<Measurement>> {
+    let ids = vec![FREE_ID; levels];
+    let cases = Method::all_for_tasks(levels)?.into_iter().map(|method| {
+        let (name, mut creator, ids) = (method.name(), Creator::new(method), &ids);
+        Case::new(name, move || {
+            let pid = creator.process(ids, Child::Exits)?;
+            creator.check(ids[0], pid)?;
+            Ok(wait(pid)?)
+        })
+    });
+    session.measurements.clear();
+    session.compare("fork, exit and wait", Some(levels as u64), cases.collect())?;
+    Ok(std::mem::take(&mut session.measurements))
+}
+
+fn threads(session: &mut Session) -> Result<()> {
+    let cases = Method::all_for_tasks(1)?.into_iter().map(|method| {
+        let (name, mut creator) = (method.name(), Creator::new(method));
+        let mut ids = (FREE_ID..).take(THREADS).cycle();
+        Case::new(name, move || {
+            let id = ids.next().expect("a cycle has no end");
+            let tid = creator.thread(&[id])?;
+            creator.check(id, tid)
+        })
+    });
+    session.compare("thread", None, cases.collect())
+}
+
+fn ipc(session: &mut Session, kind: Kind) -> Result<()> {
+    let first = ipc_id(0)?;
+    let cases = Method::all_for_ipc(kind)?.into_iter().map(|method| {
+        let (name, mut creator) = (method.name(), Creator::new(method));
+        let create = move |i| {
+            let wanted = first + i32::try_from(i)?;
+            let id = creator.ipc(kind, wanted)?;
+            creator.check(wanted, id)?;
+            Ok(id)
+        };
+        Case::creation(name, create, move |id| Ok(kind.remove(id)?))
+    });
+    session.compare(kind.name(), None, cases.collect())
+}

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System calls, as thin as they can be.
+
+use std::arch::asm;
+use std::ffi::{CStr, OsStr};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::libc::{self, c_int, c_long, clone_args, pid_t};
+
+/// What a child does.
+#[derive(Clone, Copy, Debug)]
+pub enum Child {
+    /// Ends at once.
+    Exits,
+    /// Waits for a signal that ends it.
+    Pauses,
+}
+
+/// Calls clone3(2). The child touches no memory, so that it needs no stack of its own.
+fn clone3(args: &clone_args, child: Child) -> io::Result<pid_t> {
+    let system_call = match child {
+        Child::Exits => libc::SYS_exit,
+        Child::Pauses => libc::SYS_pause,
+    };
+    let result: c_long;
+    // SAFETY: The kernel reads `args` and no more than that. The child uses its registers alone,
+    // and does not get out of the loop; for the parent it is a system call as any other.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 3f",
+            "2:",
+            "mov rax, r8",
+            "xor edi, edi",
+            "syscall",
+            "jmp 2b",
+            "3:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") &raw const *args,
+            in("rsi") size_of::<clone_args>(),
+            in("r8") system_call,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result_of(result).map(|pid| pid_t::try_from(pid).expect("pids are of type int"))
+}
+
+/// What a raw system call returned.
+fn result_of(result: c_long) -> io::Result<c_long> {
+    if result < 0 {
+        let errno = i32::try_from(-result).expect("an errno is at most 4095");
+        return Err(io::Error::from_raw_os_error(errno));
+    }
+    Ok(result)
+}
+
+/// Arguments for a process or thread that has `set_tid`, if any, as its ids.
+fn arguments(set_tid: &[pid_t]) -> clone_args {
+    // SAFETY: All of its fields are integers, for which zero is a value.
+    let mut args: clone_args = unsafe { std::mem::zeroed() };
+    if !set_tid.is_empty() {
+        args.set_tid = set_tid.as_ptr() as u64;
+        args.set_tid_size = set_tid.len() as u64;
+    }
+    args
+}
+
+/// Forks a process, with the ids `set_tid` unless that is empty.
+pub fn fork(set_tid: &[pid_t], child: Child) -> io::Result<pid_t> {
+    let args =
+        clone_args { exit_signal: libc::SIGCHLD.unsigned_abs().into(), ..arguments(set_tid) };
+    clone3(&args, child)
+}
+
+/// Waits for the end of a process.
+pub fn wait(pid: pid_t) -> io::Result<()> {
+    // SAFETY: No status is asked for.
+    Errno::result(unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) })?;
+    Ok(())
+}
+
+/// Ends a process that pauses, and waits for its end.
+pub fn kill(pid: pid_t) -> io::Result<()> {
+    // SAFETY: It has no preconditions.
+    Errno::result(unsafe { libc::kill(pid, libc::SIGKILL) })?;
+    wait(pid)
+}
+
+/// Creates a thread that ends at once, with the ids `set_tid` unless that is empty, and waits for
+/// its end. Returns its id.
+pub fn thread(set_tid: &[pid_t]) -> io::Result<pid_t> {
+    const FLAGS: c_int = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_CLEARTID;
+
+    let word = AtomicI32::new(0);
+    let address = word.as_ptr() as u64;
+    let args = clone_args {
+        flags: FLAGS.unsigned_abs().into(),
+        parent_tid: address,
+        child_tid: address,
+        ..arguments(set_tid)
+    };
+    let tid = clone3(&args, Child::Exits)?;
+    loop {
+        let value = word.load(Ordering::Acquire);
+        if value == 0 {
+            return Ok(tid);
+        }
+        let no_time_limit = std::ptr::null::<libc::timespec>();
+        // SAFETY: The word lives until the thread has cleared it.
+        unsafe {
+            libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, no_time_limit)
+        };
+    }
+}
+
+/// Does as little as a system call can.
+pub fn getpid() {
+    // SAFETY: It has no preconditions.
+    unsafe { libc::syscall(libc::SYS_getpid) };
+}
+
+/// A file to write ids to.
+#[derive(Debug)]
+pub struct IdFile {
+    file: File,
+    path: &'static CStr,
+}
+
+impl IdFile {
+    /// Opens `path`.
+    pub fn open(path: &'static CStr) -> Result<Self> {
+        let name = OsStr::from_bytes(path.to_bytes());
+        let file = OpenOptions::new().write(true).open(name);
+        let file = file.with_context(|| path.to_string_lossy().into_owned())?;
+        Ok(Self { file, path })
+    }
+
+    /// Writes all of `text` in one system call.
+    pub fn write(&self, text: &[u8]) -> Result<()> {
+        self.check((&self.file).write(text), text)
+    }
+
+    /// The same at the start of the file, where a sysctl wants it.
+    pub fn write_at_start(&self, text: &[u8]) -> Result<()> {
+        self.check(self.file.write_at(text, 0), text)
+    }
+
+    fn check(&self, written: io::Result<usize>, text: &[u8]) -> Result<()> {
+        let written = written.with_context(|| {
+            format!("writing {:?} to {:?}", String::from_utf8_lossy(text), self.path)
+        })?;
+        ensure!(written == text.len(), "{:?}: wrote {written} of {} bytes", self.path, text.len());
+        Ok(())
+    }
+}
+
+/// Opens `path`, writes `text`, and closes it again.
+pub fn write_once(path: &CStr, text: &[u8]) -> Result<()> {
+    // SAFETY: `path` ends with NUL.
+    let fd = Errno::result(unsafe { libc::open(path.as_ptr(), libc::O_RDWR) })
+        .with_context(|| path.to_string_lossy().into_owned())?;
+    // SAFETY: `text` is valid, and `fd` is ours.
+    let written = unsafe {
+        let written = libc::write(fd, text.as_ptr().cast(), text.len());
+        libc::close(fd);
+        written
+    };
+    ensure!(usize::try_from(written) == Ok(text.len()), "{}: cannot write", path.to_string_lossy());
+    Ok(())
+}
+
+/// Looks `path` up.
+pub fn stat(path: &CStr) -> Result<(), Errno> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `path` ends with NUL, `stat` has room.
+    Errno::result(unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) }).map(drop)
+}
+
+/// Reads the names of all entries of a directory, and returns how many bytes they take.
+pub fn list(directory: &File) -> Result<usize> {
+    let mut buffer = [0_u8; 16384];
+    let mut total = 0;
+    // SAFETY: Neither call is given a pointer but `buffer`, whose size is told.
+    unsafe {
+        libc::lseek(directory.as_raw_fd(), 0, libc::SEEK_SET);
+        loop {
+            let read = libc::syscall(
+                libc::SYS_getdents64,
+                directory.as_raw_fd(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+            );
+            match usize::try_from(result_of(read)?)? {
+                0 => return Ok(total),
+                read => total += read,
+            }
+        }
+    }
+}
+
+/// A kind of System V IPC object.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A message queue.
+    Message,
+    /// A semaphore set.
+    Semaphore,
+    /// A shared memory segment.
+    Memory,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Message, Self::Semaphore, Self::Memory];
+
+    /// Its name in system calls and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Message => "msg",
+            Self::Semaphore => "sem",
+            Self::Memory => "shm",
+        }
+    }
+
+    /// The sysctl that chooses the next id.
+    pub fn sysctl(self) -> &'static CStr {
+        match self {
+            Self::Message => c"/proc/sys/kernel/msg_next_id",
+            Self::Semaphore => c"/proc/sys/kernel/sem_next_id",
+            Self::Memory => c"/proc/sys/kernel/shm_next_id",
+        }
+    }
+
+    /// Creates one, and returns its id.
+    pub fn create(self) -> io::Result<c_int> {
+        const MODE: c_int = libc::IPC_CREAT | 0o600;
+        // SAFETY: No pointer is passed.
+        let id = unsafe {
+            match self {
+                Self::Message => libc::msgget(libc::IPC_PRIVATE, MODE),
+                Self::Semaphore => libc::semget(libc::IPC_PRIVATE, 1, MODE),
+                Self::Memory => libc::shmget(libc::IPC_PRIVATE, 4096, MODE),
+            }
+        };
+        Ok(Errno::result(id)?)
+    }
+
+    /// Removes the one that has `id`.
+    pub fn remove(self, id: c_int) -> io::Result<()> {
+        let nothing = std::ptr::null_mut();
+        // SAFETY: Nothing is read or written for `IPC_RMID`.
+        let result = unsafe {
+            match self {
+                Self::Message => libc::msgctl(id, libc::IPC_RMID, nothing),
+                Self::Semaphore => libc::semctl(id, 0, libc::IPC_RMID),
+                Self::Memory => libc::shmctl(id, libc::IPC_RMID, nothing.cast()),
+            }
+        };
+        Errno::result(result)?;
+        Ok(())
+    }
+}
