@@ -19,20 +19,20 @@ pub fn measure(session: &mut Session) -> Result<()> {
         Case::new("msgget and remove", || ipc(Kind::Message)),
         Case::new("semget and remove", || ipc(Kind::Semaphore)),
         Case::new("shmget and remove", || ipc(Kind::Memory)),
-        Case::new("stat of a known entry in /proc/PID", || Ok(stat(c"/proc/self/stat")?)),
+        Case::new("stat of a cached entry of /proc/PID", || Ok(stat(c"/proc/self/stat")?)),
+        lookup("first stat of the first entry of /proc/PID", "task", Ok(())),
+        lookup("first stat of the last entry of /proc/PID", "timerslack_ns", Ok(())),
+        lookup("stat of no entry of /proc/PID", "none", Err(Errno::ENOENT)),
+        Case::on(
+            "first list of /proc/PID",
+            || {
+                let pid = fork(&[], Child::Pauses)?;
+                Ok((pid, File::open(format!("/proc/{pid}"))?))
+            },
+            |(_, directory)| list(directory).map(drop),
+            |(pid, _)| Ok(kill(pid)?),
+        ),
     ];
-    cases.push(lookup("first stat of the first entry in /proc/PID", "task", Ok(()))?);
-    cases.push(lookup("first stat of the last entry in /proc/PID", "timerslack_ns", Ok(()))?);
-    cases.push(lookup("stat of no entry in /proc/PID", "none", Err(Errno::ENOENT))?);
-    cases.push(Case::on(
-        "first list of /proc/PID",
-        || {
-            let pid = fork(&[], Child::Pauses)?;
-            Ok((pid, File::open(format!("/proc/{pid}"))?))
-        },
-        |(_, directory)| list(directory).map(drop),
-        |(pid, _)| Ok(kill(pid)?),
-    ));
     session.compare("not used", None, cases)?;
     session.record("task_struct", "task_struct", None, vec![task_struct()?]);
     Ok(())
@@ -53,7 +53,7 @@ fn lookup(name: &'static str, entry: &'static str, expected: Result<(), Errno>) 
         ensure!(result == expected, "{}: {result:?}", path.to_string_lossy());
         Ok(())
     };
-    Ok(Case::on(name, prepare, operation, |(pid, _)| Ok(kill(pid)?)))
+    Case::on(name, prepare, operation, |(pid, _)| Ok(kill(pid)?))
 }
 
 /// The size of the kernel's `task_struct`, in bytes.
