@@ -1,11 +1,11 @@
-# The front door. CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; KVER=7.2.12 takes another version of
-# it; KSRC=PATH takes its source from a tarball or an unpacked tree. Everything that is derived lives in the cache,
-# ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
+# The front door. CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; BACKEND=uml boots it as a program;
+# KVER=7.2.12 takes another version of it; KSRC=PATH takes its source from a tarball or an unpacked tree. Everything that
+# is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kunit selftest check bisect shell kernel tree refresh clean distclean
+.PHONY: help run test kunit selftest stress upstream mutate check bisect shell kernel tree refresh clean distclean
 
-config := $(addprefix --config ,$(CONFIG))
+config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nextid
 export KVER KSRC
 
@@ -16,13 +16,22 @@ run: ## restore a process tree and ipc objects by id, on a kernel with the serie
 	@ktest/demo $(config)
 
 test: ## everything that CI runs: host tests, KUnit, kselftest, static checks
-	@ktest/run $(config) host kunit-vng kunit-uml kselftest checks
+	@ktest/run $(config) host kunit-vng kunit-uml kselftest stress checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
 	@ktest/run $(config) kunit-vng kunit-uml
 
 selftest: ## the kselftests
 	@ktest/run $(config) kselftest
+
+stress: ## the kselftests, and a million lists armed in races; CONFIG=kasan, lockdep, kcsan, kmemleak or faults, BACKEND=uml
+	@ktest/run $(config) kselftest stress-long $(filter faults,$(CONFIG))
+
+upstream: ## the tree's own kselftests, without the series and with it, side by side
+	@ktest/run $(config) upstream
+
+mutate: ## each rule taken out of the kernel, one by one: which suite catches it?
+	@ktest/run mutate
 
 check: ## every static check
 	@ktest/run $(config) checks-all

@@ -33,6 +33,40 @@ suite_kselftest() {
 	in_guest "$CACHE/kselftest-$KVER/run_kselftest.sh" --override-timeout 300 | sed 's/^\( *\)# \(.*\)/\1    \2/'
 }
 
+# stress: ktest/stress in brief; stress-long: a million lists armed, unless ROUNDS says otherwise; faults: each allocation of a
+# call made to fail in turn, which takes --config faults.
+stress=$CARGO_TARGET_DIR/release/stress
+prepare_stress() {
+	"$TOP/qemu/build" "${CONFIG[@]}" && stage "building the stress" "$LOGS/stress-build.log" 0 \
+		cargo build --release --manifest-path "$TOP/rust/Cargo.toml" --package stress
+}
+prepare_stress-long() { prepare_stress; }
+prepare_faults() { prepare_stress; }
+suite_stress() { in_guest "$stress" rounds; }
+suite_stress-long() { LIMIT=14400 in_guest "$stress" rounds --rounds "${ROUNDS:-50}" --arms 20000 --seed "${SEED:-1}"; }
+suite_faults() { in_guest "$stress" faults; }
+
+# upstream: the tree's own kselftests, on the kernel without the series and on the one with it.
+upstream=(clone3 pidfd pid_namespace ipc proc mqueue cgroup namespaces)
+prepare_upstream() {
+	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/qemu/pristine" "$TOP/qemu/build" "${CONFIG[@]}" &&
+		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=${upstream[*]}" INSTALL_PATH="$CACHE/upstream-$KVER"
+}
+suite_upstream() {
+	local run=("$TOP/qemu/guest" "${CONFIG[@]}" --timeout 3600 --)
+	run+=("$CACHE/upstream-$KVER/run_kselftest.sh" --override-timeout 120)
+	"$TOP/qemu/pristine" "${run[@]}" >"$RESULTS/upstream.pristine" 2>&1 || true
+	"${run[@]}" >"$RESULTS/upstream.patched" 2>&1 || true
+	"$TOP/ktest/upstream" "$RESULTS/upstream."{pristine,patched}
+}
+
+# mutate: each rule taken out of the kernel, in a tree beside the usual one.
+prepare_mutate() { prepare_kselftest && prepare_stress && VARIANT=mutant "$TOP/qemu/build" --backend uml; }
+suite_mutate() {
+	VARIANT=mutant CONSOLE=$RESULTS/mutate.console STRESS=$stress \
+		"$TOP/ktest/mutate" "$CACHE/linux-$KVER-mutant" "$CACHE/kselftest-$KVER" "${MUTANT:-}"
+}
+
 # checks, checks-all: static checks; the first without those that compile.
 prepare_checks() { :; }
 prepare_checks-all() { :; }
@@ -47,7 +81,7 @@ in_guest() {
 	local options=("${CONFIG[@]}") results=$RESULTS/$SUITE status=0 ok='' alive='' clean=''
 	[[ $1 != --backend ]] || { options+=("$1" "$2"); shift 2; }
 	printf 'KTAP version 1\n1..3\n'
-	"$TOP/qemu/guest" "${options[@]}" --timeout 900 --console "$results.console" -- "$@" 2>"$results.stderr" |
+	"$TOP/qemu/guest" "${options[@]}" --timeout "${LIMIT:-900}" --console "$results.console" -- "$@" 2>"$results.stderr" |
 		sed 's/^/    /' || status=$?
 	((status == 0)) || ok='not '
 	((status != 124 && status != 125)) || { alive='not '; sed 's/^/# /' "$results.stderr"; }
