@@ -81,8 +81,8 @@ in_guest() {
 	local options=("${CONFIG[@]}") results=$RESULTS/$SUITE status=0 ok='' alive='' clean=''
 	[[ $1 != --backend ]] || { options+=("$1" "$2"); shift 2; }
 	printf 'KTAP version 1\n1..3\n'
-	"$TOP/qemu/guest" "${options[@]}" --timeout "${LIMIT:-900}" --console "$results.console" -- "$@" 2>"$results.stderr" |
-		sed 's/^/    /' || status=$?
+	"$TOP/qemu/guest" "${options[@]}" --timeout "${LIMIT:-900}" --console "$results.console" -- "$TOP/ktest/leaks" "$@" \
+		2>"$results.stderr" | sed 's/^/    /' || status=$?
 	((status == 0)) || ok='not '
 	((status != 124 && status != 125)) || { alive='not '; sed 's/^/# /' "$results.stderr"; }
 	printf '%sok 1 %s\n%sok 2 guest\n' "$ok" "$SUITE" "$alive"
