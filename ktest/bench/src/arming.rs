@@ -32,5 +32,6 @@ pub fn measure(session: &mut Session) -> Result<()> {
 
     oom_score_adj.write(b"0")?;
     next_id.write(b"RESET")?;
-    sysctl.write_at_start(b"-1")
+    // The sysctl cannot be taken back, only used up.
+    Ok(Kind::Message.remove(Kind::Message.create()?)?)
 }
