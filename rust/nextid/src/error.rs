@@ -104,7 +104,7 @@ pub enum Error {
     NotSupported,
 
     /// A capability is missing (`EPERM`).
-    #[error("not permitted to {action} with id {ids}: {}", missing_capability(*action))]
+    #[error("not permitted to {action}{}: {}", with_ids(ids), missing_capability(*action))]
     NotPermitted {
         /// What was refused.
         action: Action,
@@ -176,8 +176,14 @@ pub enum Error {
     },
 }
 
+fn with_ids(ids: &Ids) -> String {
+    if ids.0.is_empty() { String::new() } else { format!(" with id {ids}") }
+}
+
 fn missing_capability(action: Action) -> &'static str {
-    if action == Action::Arm {
+    if action == Action::Read {
+        "that takes the right to trace the process"
+    } else if action == Action::Arm {
         "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN"
     } else if action.is_ipc() {
         "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns the \

@@ -48,10 +48,11 @@ mod task;
 
 use std::ffi::c_long;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -210,10 +211,7 @@ impl NextId {
                 Err(error) => return Err(Error::system(Action::Read, error)),
             }
         }
-        parse_state(&text).ok_or_else(|| {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            Error::system(Action::Read, io::Error::other(format!("unknown state {text:?}")))
-        })
+        parse_state(&text).ok_or_else(|| unknown_state(&text))
     }
 
     /// Disarms. It is no error where nothing is armed.
@@ -227,6 +225,31 @@ impl NextId {
         };
         file.write_all(b"RESET").map_err(|error| Error::system(Action::Reset, error))
     }
+}
+
+/// Returns the ids that thread `tid` of process `pid` has armed, none where it has none.
+///
+/// # Errors
+///
+/// [`Error::NotSupported`] where this kernel has no `next_id` file; [`Error::NotPermitted`] where the
+/// caller may not trace the process; [`Error::System`] where there is no such thread, and for any
+/// other reason.
+pub fn armed_by(pid: i32, tid: i32) -> Result<Vec<Id>> {
+    let folder = format!("/proc/{pid}/task/{tid}");
+    let error = |error: io::Error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOENT) if Path::new(&folder).exists() => Error::NotSupported,
+        Some(Errno::EACCES | Errno::EPERM) => {
+            Error::NotPermitted { action: Action::Read, ids: Ids::default() }
+        }
+        _ => Error::system(Action::Read, error),
+    };
+    let state = fs::read(format!("{folder}/next_id")).map_err(error)?;
+    parse_state(&state).ok_or_else(|| unknown_state(&state))
+}
+
+fn unknown_state(state: &[u8]) -> Error {
+    let state = format!("unknown state {:?}", String::from_utf8_lossy(state));
+    Error::system(Action::Read, io::Error::other(state))
 }
 
 /// Reads `UNSET\n` or `LONGS (n) X0 ... X<n-1>\n`.

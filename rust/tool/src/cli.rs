@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line, from which help, completions and the man page come.
+
+// What becomes help is no Markdown.
+#![allow(clippy::doc_markdown)]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use nextid::Id;
+
+/// Create processes and System V IPC objects with chosen ids
+///
+/// A kernel with CONFIG_NEXT_ID has a file /proc/self/next_id, which tells it the ids of the next
+/// object that a thread creates. This is its tool: it creates single objects, shows what is
+/// armed, and restores the ids of a whole CRIU dump.
+#[derive(Debug, Parser)]
+#[command(name = "nextid", version, after_long_help = EXIT_STATUS)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Where the kernel has no next_id, use clone3's set_tid and the *_next_id sysctls
+    ///
+    /// Other tasks may use up what the sysctls were told, or see an object that came out wrong for
+    /// a moment: it is then undone, and an error.
+    #[arg(long, global = true)]
+    pub fallback: bool,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0    all is as asked
+  1    something else failed
+  2    the command line is wrong
+  3    this kernel does not support it
+  4    a capability is missing
+  5    an id is in use
+  6    an id is out of range, or there are more ids than pid namespaces
+  7    the images of a dump are damaged, or not understood
+`nextid run` exits as its program does: with 126 or 127 where it cannot be executed or found, and
+with 128 + n where signal n ended it. 3 to 6 from it may be either's; its own are told on standard
+error.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tell what this kernel can do, and what you may do
+    Probe,
+
+    /// Run a program in a process with chosen ids
+    Run(Run),
+
+    /// Create a message queue with a chosen id
+    Msg(Object),
+
+    /// Create a semaphore set with a chosen id
+    Sem(SemaphoreSet),
+
+    /// Create a shared memory segment with a chosen id
+    Shm(Segment),
+
+    /// Show the ids that the threads of a process have armed
+    Show {
+        /// The process; without it, the one that called nextid: your shell
+        pid: Option<i32>,
+    },
+
+    /// Restore the processes, threads and System V IPC objects of a CRIU dump, with their ids
+    ///
+    /// It makes the skeleton of the dumped tree: processes that only sleep, with the ids, names,
+    /// parents, process groups, sessions and threads that were dumped, and the IPC objects with
+    /// their contents, in namespaces of their own where the dump had such. All of it or nothing
+    /// is made.
+    Restore(Restore),
+
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+
+    /// Print the man page
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// An id of the process: first the one in its own pid namespace, then the one in the
+    /// namespace above, and so on
+    #[arg(long = "pid", value_name = "N", required = true, allow_negative_numbers = true)]
+    pub pids: Vec<Id>,
+
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Object {
+    /// The id: its sequence number * 32768 + its index
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub id: Id,
+
+    /// The key, decimal or with 0x; 0 is IPC_PRIVATE
+    #[arg(long, default_value = "0", value_parser = key)]
+    pub key: i32,
+
+    /// The permission bits, octal
+    #[arg(long, default_value = "600", value_parser = mode)]
+    pub mode: u16,
+}
+
+#[derive(Debug, Args)]
+pub struct SemaphoreSet {
+    #[command(flatten)]
+    pub object: Object,
+
+    /// How many semaphores the set has
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub count: u16,
+}
+
+#[derive(Debug, Args)]
+pub struct Segment {
+    #[command(flatten)]
+    pub object: Object,
+
+    /// The size of the segment, in bytes
+    #[arg(long, value_name = "BYTES", default_value = "4096")]
+    pub size: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The folder of CRIU's images
+    pub folder: PathBuf,
+
+    /// Only show what would be restored, and which of its ids are in use
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Leave the tree running; without it, nextid waits for the first process to end, and the
+    /// tree ends with nextid
+    #[arg(long, short, conflicts_with = "dry_run")]
+    pub detach: bool,
+}
+
+fn key(text: &str) -> Result<i32, String> {
+    let key = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    // Keys are ints, and written as their bits.
+    key.map(|key| i32::from_ne_bytes(key.to_ne_bytes())).map_err(|error| error.to_string())
+}
+
+fn mode(text: &str) -> Result<u16, String> {
+    match u16::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("it must be octal, 0 to 777".to_owned()),
+    }
+}

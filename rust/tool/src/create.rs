@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Single objects: `nextid run`, `msg`, `sem` and `shm`.
+
+use std::fmt;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitCode};
+
+use anstream::eprintln;
+use anyhow::Result;
+use nextid::NextId;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use serde::Serialize;
+
+use crate::BAD;
+use crate::cli::{Object, Run, Segment, SemaphoreSet};
+
+/// Runs a program in a process with chosen ids, and returns how it ended.
+pub fn run(mut next: NextId, run: &Run) -> Result<ExitCode> {
+    let child = next.arm(&run.pids)?.fork(|| execute(run))?;
+    // As a shell does: what the terminal sends is for the program.
+    for interrupt in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: No handler is set.
+        unsafe { signal(interrupt, SigHandler::SigIgn) }?;
+    }
+    let status = child.wait()?;
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Becomes the program, or returns what to exit with.
+fn execute(run: &Run) -> i32 {
+    let (program, arguments) = run.command.split_first().expect("it is a required argument");
+    let error = Command::new(program).args(arguments).exec();
+    eprintln!("{BAD}nextid:{BAD:#} cannot run {}: {error}", program.to_string_lossy());
+    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+}
+
+/// An object that was created.
+#[derive(Serialize)]
+pub struct Created {
+    id: i32,
+}
+
+impl fmt::Display for Created {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.id)
+    }
+}
+
+pub fn queue(mut next: NextId, queue: &Object) -> Result<Created> {
+    let id = next.arm(&[queue.id])?.message_queue(queue.key, queue.mode)?;
+    Ok(Created { id })
+}
+
+pub fn semaphores(mut next: NextId, set: &SemaphoreSet) -> Result<Created> {
+    let armed = next.arm(&[set.object.id])?;
+    let id = armed.semaphore_set(set.object.key, set.count, set.object.mode)?;
+    Ok(Created { id })
+}
+
+pub fn segment(mut next: NextId, segment: &Segment) -> Result<Created> {
+    let armed = next.arm(&[segment.object.id])?;
+    let id = armed.shared_memory(segment.object.key, segment.size, segment.object.mode)?;
+    Ok(Created { id })
+}

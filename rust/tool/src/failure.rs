@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Exit statuses, as the help lists them.
+
+use std::fmt;
+
+use nextid::{Error, Holder};
+
+pub const OTHER: u8 = 1;
+pub const NOT_SUPPORTED: u8 = 3;
+pub const NOT_PERMITTED: u8 = 4;
+pub const IN_USE: u8 = 5;
+pub const OUT_OF_RANGE: u8 = 6;
+pub const BAD_IMAGES: u8 = 7;
+
+/// Ids that are in use, found before anything was made.
+#[derive(Debug)]
+pub struct InUse(pub Vec<Holder>);
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ids are in use, and nothing was made:")?;
+        for holder in &self.0 {
+            write!(f, "\n  {holder}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for InUse {}
+
+/// What went wrong in a process that was being restored.
+#[derive(Debug)]
+pub struct Remote {
+    pub status: u8,
+    pub text: String,
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; all that was made is undone", self.text)
+    }
+}
+
+impl std::error::Error for Remote {}
+
+/// The exit status for `error`.
+pub fn status(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<Error>() {
+            return match error {
+                Error::NotSupported => NOT_SUPPORTED,
+                Error::NotPermitted { .. } => NOT_PERMITTED,
+                Error::Taken { .. } | Error::KeyInUse { .. } => IN_USE,
+                Error::OutOfRange { .. } | Error::TooManyLevels { .. } | Error::Count(_) => {
+                    OUT_OF_RANGE
+                }
+                _ => OTHER,
+            };
+        }
+        if let Some(remote) = cause.downcast_ref::<Remote>() {
+            return remote.status;
+        }
+        if cause.is::<InUse>() {
+            return IN_USE;
+        }
+        if cause.is::<criu_images::Error>() {
+            return BAD_IMAGES;
+        }
+    }
+    OTHER
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `nextid`: create processes and System V IPC objects with chosen ids.
+
+mod cli;
+mod create;
+mod failure;
+mod probe;
+mod report;
+mod restore;
+mod show;
+
+use std::io;
+use std::process::ExitCode;
+
+use anstream::eprintln;
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
+use nextid::{Method, NextId};
+
+use cli::{Cli, Command};
+use probe::Probe;
+
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const NOTE: Style = AnsiColor::Yellow.on_default();
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{BAD}nextid:{BAD:#} {error:#}");
+            failure::status(&error).into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Probe => return probe(cli.json),
+        Command::Run(run) => return create::run(open(cli.fallback)?, run),
+        Command::Msg(object) => {
+            report::print(&create::queue(open(cli.fallback)?, object)?, cli.json)?;
+        }
+        Command::Sem(set) => {
+            report::print(&create::semaphores(open(cli.fallback)?, set)?, cli.json)?;
+        }
+        Command::Shm(segment) => {
+            report::print(&create::segment(open(cli.fallback)?, segment)?, cli.json)?;
+        }
+        Command::Show { pid } => report::print(&show::show(*pid)?, cli.json)?,
+        Command::Restore(options) => return restore::restore(cli.fallback, options, cli.json),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "nextid", &mut io::stdout());
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn probe(json: bool) -> Result<ExitCode> {
+    let probe = Probe::new()?;
+    report::print(&probe, json)?;
+    Ok(probe.exit_code())
+}
+
+/// Opens the file of this thread, or goes without and says so.
+fn open(fallback: bool) -> nextid::Result<NextId> {
+    if !fallback {
+        return NextId::open();
+    }
+    let next = NextId::open_or_peers()?;
+    if next.method() == Method::Peers {
+        eprintln!("{NOTE}nextid:{NOTE:#} this kernel has no next_id; using {}", next.method());
+    }
+    Ok(next)
+}

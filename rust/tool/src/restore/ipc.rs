@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The System V IPC objects of a dump, with their contents.
+
+use std::io;
+use std::ptr;
+
+use anyhow::{Context, Result, ensure};
+use criu_images::{Ipc, MessageQueue, Permissions, Segment, SemaphoreSet};
+use nextid::{Id, NextId};
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
+
+/// Creates all objects of `ipc`, and calls `progress` after each.
+pub fn restore(next: &mut NextId, ipc: &Ipc, progress: impl Fn()) -> Result<()> {
+    for queue in &ipc.queues {
+        restore_queue(next, queue)?;
+        progress();
+    }
+    for set in &ipc.semaphores {
+        restore_semaphores(next, set)?;
+        progress();
+    }
+    for segment in &ipc.segments {
+        restore_segment(next, segment)?;
+        progress();
+    }
+    Ok(())
+}
+
+fn restore_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {
+    let Permissions { id, key, mode, .. } = queue.permissions;
+    next.arm(&[Id::from(id)])?.message_queue(key, mode)?;
+
+    // SAFETY: All-zero bytes are a valid `msqid_ds`.
+    let mut state: libc::msqid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: `state` is valid to be filled.
+    checked(unsafe { libc::msgctl(id, libc::IPC_STAT, &raw mut state) }, "look at queue", id)?;
+    own(&mut state.msg_perm, &queue.permissions);
+    state.msg_qbytes = queue.capacity.into();
+    // SAFETY: `state` is valid.
+    checked(unsafe { libc::msgctl(id, libc::IPC_SET, &raw mut state) }, "set up queue", id)?;
+
+    for message in &queue.messages {
+        // A `msgbuf`: the type, and the text right after it.
+        let mut buffer = libc::c_long::from(message.kind).to_ne_bytes().to_vec();
+        buffer.extend_from_slice(&message.text);
+        // SAFETY: `buffer` has the type, and as many bytes of text as are told.
+        let sent = unsafe {
+            libc::msgsnd(id, buffer.as_ptr().cast(), message.text.len(), libc::IPC_NOWAIT)
+        };
+        checked(sent, "send a message to queue", id)?;
+    }
+    Ok(())
+}
+
+fn restore_semaphores(next: &mut NextId, set: &SemaphoreSet) -> Result<()> {
+    let Permissions { id, key, mode, .. } = set.permissions;
+    let count = u16::try_from(set.values.len())
+        .with_context(|| format!("semaphore set {id} has {} semaphores", set.values.len()))?;
+    next.arm(&[Id::from(id)])?.semaphore_set(key, count, mode)?;
+
+    // SAFETY: All-zero bytes are a valid `semid_ds`.
+    let mut state: libc::semid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: `state` is valid to be filled.
+    let stat = unsafe { libc::semctl(id, 0, libc::IPC_STAT, &raw mut state) };
+    checked(stat, "look at semaphore set", id)?;
+    own(&mut state.sem_perm, &set.permissions);
+    // SAFETY: `state` is valid.
+    let own = unsafe { libc::semctl(id, 0, libc::IPC_SET, &raw mut state) };
+    checked(own, "set up semaphore set", id)?;
+    // SAFETY: There are as many values as semaphores.
+    let values = unsafe { libc::semctl(id, 0, libc::SETALL, set.values.as_ptr()) };
+    checked(values, "set the values of semaphore set", id)
+}
+
+fn restore_segment(next: &mut NextId, segment: &Segment) -> Result<()> {
+    let Permissions { id, key, mode, .. } = segment.permissions;
+    let size = usize::try_from(segment.size)?;
+    ensure!(
+        segment.huge_pages == 0,
+        "segment {id} has huge pages, which this tool does not restore"
+    );
+    next.arm(&[Id::from(id)])?.shared_memory(key, size, mode)?;
+
+    // SAFETY: All-zero bytes are a valid `shmid_ds`.
+    let mut state: libc::shmid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: `state` is valid to be filled.
+    checked(unsafe { libc::shmctl(id, libc::IPC_STAT, &raw mut state) }, "look at segment", id)?;
+    own(&mut state.shm_perm, &segment.permissions);
+    // SAFETY: `state` is valid.
+    checked(unsafe { libc::shmctl(id, libc::IPC_SET, &raw mut state) }, "set up segment", id)?;
+
+    // SAFETY: The kernel chooses a place where nothing is.
+    let memory = unsafe { libc::shmat(id, ptr::null(), 0) };
+    if memory as isize == -1 {
+        return Err(io::Error::last_os_error()).context(format!("cannot attach segment {id}"));
+    }
+    // SAFETY: The segment has `size` bytes, and nobody else uses it: it is new.
+    let result = segment.read_into(unsafe { std::slice::from_raw_parts_mut(memory.cast(), size) });
+    // SAFETY: It is attached there, and the slice is gone.
+    checked(unsafe { libc::shmdt(memory) }, "detach segment", id)?;
+    Ok(result?)
+}
+
+/// Sets the owner and the permission bits.
+fn own(state: &mut libc::ipc_perm, permissions: &Permissions) {
+    state.uid = permissions.uid;
+    state.gid = permissions.gid;
+    // It has more bits on some machines.
+    #[allow(clippy::useless_conversion)]
+    let mode = permissions.mode.into();
+    state.mode = mode;
+}
+
+fn checked(result: c_int, what: &str, id: i32) -> Result<()> {
+    Errno::result(result).with_context(|| format!("cannot {what} {id}"))?;
+    Ok(())
+}

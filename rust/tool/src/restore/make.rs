@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Makes the processes of a plan.
+//!
+//! All go through the same steps, and report each. The restorer, which is none of them, lets them
+//! go on when all are through: by as many bytes in a pipe, the gate, as there are processes. There
+//! are two gates, taken in turn, lest one that is fast takes the byte of one that is still at the
+//! gate before. Where one of them fails, or the restorer ends, the gates are closed: all see their
+//! end, wait for their children and exit. So there never is half a tree.
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::thread::{self, Builder};
+
+use anyhow::{Context, Error, Result, ensure};
+use criu_images::{Dump, State, Thread};
+use nextid::{Child, Method, NextId};
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, Signal, raise, signal};
+use nix::sys::wait::{Id as WaitId, WaitPidFlag, wait, waitid, waitpid};
+use nix::unistd::{self, Pid};
+
+use super::plan::{Node, Plan};
+use crate::failure::{self, Remote};
+
+/// How many steps there are: to fork, to make process groups, to join them, to get complete.
+const STEPS: usize = 4;
+
+/// How long no process may report anything, in milliseconds.
+const PATIENCE: u16 = 60_000;
+
+/// Makes the tree, calls `progress` for each process that is born, and returns the first one.
+pub fn make(
+    mut next: NextId,
+    dump: &Dump,
+    plan: &Plan,
+    detach: bool,
+    progress: impl Fn(),
+) -> Result<Child> {
+    let (reports, report) = pipe()?;
+    let ((even_gate, even_key), (odd_gate, odd_key)) = (pipe()?, pipe()?);
+    if dump.own_pid_namespace {
+        unshare(CloneFlags::CLONE_NEWPID).context("cannot make a pid namespace")?;
+    }
+    let crew =
+        Crew { method: next.method(), dump, plan, detach, report, gates: [even_gate, odd_gate] };
+    let (reports, keys) = (Cell::new(Some(reports)), Cell::new(Some([even_key, odd_key])));
+    let first = next.arm(&[plan.nodes[0].pid.into()])?.fork(|| {
+        // What is the restorer's is closed in its child.
+        drop((reports.take(), keys.take()));
+        crew.begin()
+    })?;
+    drop(crew);
+
+    let (Some(reports), Some(keys)) = (reports.take(), keys.take()) else {
+        unreachable!("only the child took them")
+    };
+    match conduct(reports, keys, dump, plan, progress) {
+        Ok(()) => Ok(first),
+        Err(error) => {
+            // The gates are closed: all others are gone when the first is.
+            first.wait()?;
+            Err(error)
+        }
+    }
+}
+
+/// Leads all processes through their steps.
+fn conduct(
+    reports: File,
+    mut keys: [File; 2],
+    dump: &Dump,
+    plan: &Plan,
+    progress: impl Fn(),
+) -> Result<()> {
+    let mut reports = BufReader::new(reports);
+    for step in 0..STEPS {
+        for _ in &plan.nodes {
+            hear(&mut reports)?;
+            if step == 0 {
+                progress();
+            }
+        }
+        let last = step + 1 == STEPS;
+        let there = (0..plan.nodes.len()).filter(|&place| !last || stays(dump, plan, place));
+        keys[step % 2].write_all(&vec![0; there.count()])?;
+    }
+    Ok(())
+}
+
+/// Whether a process is still there when the tree is complete.
+fn stays(dump: &Dump, plan: &Plan, place: usize) -> bool {
+    !plan.nodes[place].is_helper && !matches!(dump.processes[place].state, State::Zombie { .. })
+}
+
+/// Waits for a report.
+fn hear(reports: &mut BufReader<File>) -> Result<()> {
+    if reports.buffer().is_empty() {
+        let mut ready = [PollFd::new(reports.get_ref().as_fd(), PollFlags::POLLIN)];
+        let heard = poll(&mut ready, PollTimeout::from(PATIENCE))?;
+        ensure!(heard > 0, "a process that is being restored hangs, or was killed");
+    }
+    let mut report = String::new();
+    reports.read_line(&mut report)?;
+    match report.trim_end().split_once(' ') {
+        None => Ok(()),
+        Some((status, text)) => {
+            let status = status.parse().unwrap_or(failure::OTHER);
+            Err(Remote { status, text: text.to_owned() }.into())
+        }
+    }
+}
+
+/// What all processes have in common.
+struct Crew<'a> {
+    method: Method,
+    dump: &'a Dump,
+    plan: &'a Plan,
+    detach: bool,
+    report: File,
+    gates: [File; 2],
+}
+
+impl Crew<'_> {
+    /// The life of the first process.
+    fn begin(&self) -> i32 {
+        let settle = || -> Result<()> {
+            let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+            unistd::dup2_stdin(&null)?;
+            unistd::dup2_stdout(&null)?;
+            unistd::dup2_stderr(&null)?;
+            std::env::set_current_dir("/")?;
+            // Orphans are to become its children, as those of the init of a namespace do.
+            Ok(prctl::set_child_subreaper(true)?)
+        };
+        match settle() {
+            Ok(()) => self.live(0),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// The life of the process at `place`.
+    fn live(&self, place: usize) -> i32 {
+        match self.restore(place) {
+            Ok(true) => self.sleep(place),
+            Ok(false) => self.end(place),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Goes through all steps; returns whether the process stays.
+    fn restore(&self, place: usize) -> Result<bool> {
+        let node = &self.plan.nodes[place];
+        let pid = node.pid;
+        self.fork(node).with_context(|| format!("process {pid}"))?;
+        self.pass(0)?;
+
+        if node.leads_group() && !node.leads_session() {
+            unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))
+                .with_context(|| format!("process {pid} cannot make a process group"))?;
+        }
+        self.pass(1)?;
+
+        let group = node.group;
+        if !node.leads_group() && self.plan.is_own_group(group) {
+            unistd::setpgid(Pid::from_raw(0), Pid::from_raw(group))
+                .with_context(|| format!("process {pid} cannot join process group {group}"))?;
+        }
+        self.pass(2)?;
+
+        self.complete(place).with_context(|| format!("process {pid}"))?;
+        if stays(self.dump, self.plan, place) {
+            self.pass(3)?;
+            return Ok(true);
+        }
+        (&self.report).write_all(b"\n")?;
+        Ok(false)
+    }
+
+    /// Makes the session, and forks the children that are born before and after that.
+    fn fork(&self, node: &Node) -> Result<()> {
+        let fork_all = |children: &[usize]| -> Result<()> {
+            if children.is_empty() {
+                return Ok(());
+            }
+            let mut next = self.open()?;
+            for &child in children {
+                let pid = self.plan.nodes[child].pid;
+                // Its parent waits for it as for any child.
+                let _ = next.arm(&[pid.into()])?.fork(|| self.live(child))?;
+            }
+            Ok(())
+        };
+        fork_all(&node.early)?;
+        if node.leads_session() {
+            unistd::setsid().context("cannot make a session")?;
+        }
+        fork_all(&node.late)
+    }
+
+    /// Opens the `next_id` file of this process.
+    fn open(&self) -> nextid::Result<NextId> {
+        match self.method {
+            Method::NextId => NextId::open(),
+            Method::Peers => NextId::open_or_peers(),
+        }
+    }
+
+    /// Waits for children that end, and creates threads.
+    fn complete(&self, place: usize) -> Result<()> {
+        let node = &self.plan.nodes[place];
+        for &child in node.early.iter().chain(&node.late) {
+            let pid = Pid::from_raw(self.plan.nodes[child].pid);
+            if self.plan.nodes[child].is_helper {
+                waitpid(pid, None)?;
+            } else if !stays(self.dump, self.plan, child) {
+                // A zombie is left as one.
+                waitid(WaitId::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
+            }
+        }
+        if node.is_helper {
+            return Ok(());
+        }
+        let process = &self.dump.processes[place];
+        prctl::set_name(&CString::new(&*process.name)?)?;
+        if !process.threads.is_empty() {
+            let mut next = self.open()?;
+            for thread in &process.threads {
+                create_thread(&mut next, thread)?;
+            }
+        }
+        self.check(node)
+    }
+
+    /// Whether the process is what it is to be.
+    fn check(&self, node: &Node) -> Result<()> {
+        let (pid, group) = (unistd::getpid().as_raw(), unistd::getpgrp().as_raw());
+        let session = unistd::getsid(None)?.as_raw();
+        ensure!(pid == node.pid, "it came out as {pid}");
+        ensure!(group == node.group || !self.plan.is_own_group(node.group), "in group {group}");
+        let own_session = self.plan.is_own_session(node.session);
+        ensure!(session == node.session || !own_session, "in session {session}");
+        Ok(())
+    }
+
+    /// Reports that `step` is done, and waits for the next one.
+    fn pass(&self, step: usize) -> Result<()> {
+        (&self.report).write_all(b"\n")?;
+        if (&self.gates[step % 2]).read(&mut [0])? == 0 {
+            leave();
+        }
+        Ok(())
+    }
+
+    /// Reports an error, and waits for the end.
+    fn fail(&self, error: &Error) -> ! {
+        let text = format!("{error:#}").replace('\n', " ");
+        let report = format!("{} {text}\n", failure::status(error));
+        // Where nobody listens any more, the end is near as well.
+        let _ = (&self.report).write_all(report.as_bytes());
+        for mut gate in &self.gates {
+            while gate.read(&mut [0]).is_ok_and(|read| read > 0) {}
+        }
+        leave()
+    }
+
+    /// Stays as what was dumped.
+    fn sleep(&self, place: usize) -> ! {
+        if place == 0 {
+            let _ = prctl::set_child_subreaper(false);
+        }
+        if !self.detach {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        }
+        // SAFETY: Nothing that it closes is used again: all that follows is sleep.
+        unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+        if self.dump.processes[place].state == State::Stopped {
+            let _ = raise(Signal::SIGSTOP);
+        }
+        loop {
+            unistd::pause();
+        }
+    }
+
+    /// Ends as what was dumped.
+    fn end(&self, place: usize) -> i32 {
+        let process = self.dump.processes.get(place);
+        let Some(State::Zombie { status }) = process.map(|process| process.state) else {
+            return 0;
+        };
+        if let Ok(fatal) = Signal::try_from(status & 0x7f) {
+            // It is no news for whoever collects core dumps.
+            let _ = prctl::set_dumpable(false);
+            // SAFETY: No handler is set.
+            let _ = unsafe { signal(fatal, SigHandler::SigDfl) };
+            let _ = raise(fatal);
+        }
+        status >> 8
+    }
+}
+
+fn create_thread(next: &mut NextId, thread: &Thread) -> Result<()> {
+    let name = CString::new(&*thread.name)?;
+    next.arm(&[thread.tid.into()])?.thread(Builder::new(), move || {
+        // Without its name it is still the thread.
+        let _ = prctl::set_name(&name);
+        loop {
+            thread::park();
+        }
+    })?;
+    Ok(())
+}
+
+/// Ends the process, after those that it forked.
+fn leave() -> ! {
+    while wait().is_ok() {}
+    // SAFETY: It has no preconditions.
+    unsafe { libc::_exit(1) }
+}
+
+fn pipe() -> Result<(File, File)> {
+    let (read, write) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    Ok((read.into(), write.into()))
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `nextid restore`: the skeleton of a CRIU dump, with every id as dumped.
+
+mod ipc;
+mod make;
+mod plan;
+mod view;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anstream::eprintln;
+use anyhow::{Context, Result};
+use criu_images::Dump;
+use indicatif::{ProgressBar, ProgressStyle};
+use nextid::pids_in_use;
+use nix::sched::{CloneFlags, unshare};
+
+use crate::cli::Restore;
+use crate::failure::{self, InUse};
+use crate::report;
+use plan::Plan;
+use view::View;
+
+/// Restores the dump in `options.folder`, or shows it.
+pub fn restore(fallback: bool, options: &Restore, json: bool) -> Result<ExitCode> {
+    let dump = Dump::read(&options.folder).context("cannot read the dump")?;
+    let plan = Plan::new(&dump)?;
+    // In a namespace of its own nothing is in use.
+    let ids = if dump.own_pid_namespace { Vec::new() } else { plan.ids(&dump) };
+    let in_use = pids_in_use(&ids);
+
+    if options.dry_run {
+        report::print(&View::new(&dump, None, &in_use), json)?;
+        let code = if in_use.is_empty() { 0 } else { failure::IN_USE };
+        return Ok(code.into());
+    }
+    if !in_use.is_empty() {
+        return Err(InUse(in_use).into());
+    }
+
+    let start = Instant::now();
+    let mut next = crate::open(fallback)?;
+    let objects = dump
+        .ipc
+        .as_ref()
+        .map_or(0, |ipc| ipc.queues.len() + ipc.semaphores.len() + ipc.segments.len());
+    let bar = progress_bar(plan.nodes.len() + objects);
+    if let Some(ipc) = &dump.ipc {
+        unshare(CloneFlags::CLONE_NEWIPC).context("cannot make an IPC namespace")?;
+        ipc::restore(&mut next, ipc, || bar.inc(1))?;
+    }
+    let first = make::make(next, &dump, &plan, options.detach, || bar.inc(1))?;
+    bar.finish_and_clear();
+
+    let pid = first.pid();
+    report::print(&View::new(&dump, Some(pid), &[]), json)?;
+    let threads: usize = dump.processes.iter().map(|process| process.threads.len()).sum();
+    eprintln!(
+        "restored {} processes, {threads} threads and {objects} IPC objects in {:.3} s; the first \
+         process is {pid} here",
+        dump.processes.len(),
+        start.elapsed().as_secs_f64()
+    );
+    if !options.detach {
+        first.wait()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A bar on a terminal, for what takes longer than a moment.
+fn progress_bar(length: usize) -> ProgressBar {
+    if length < 100 {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("restoring {bar:40} {pos}/{len}, {eta} left");
+    ProgressBar::new(length as u64).with_style(style.expect("the template is valid"))
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A dump, or what was restored of it, to look at.
+
+use std::fmt;
+
+use criu_images::{Dump, Permissions, Process, State};
+use nextid::Holder;
+use serde::Serialize;
+
+use crate::BAD;
+
+#[derive(Serialize)]
+pub struct View {
+    /// The first process, in the pid namespace of the caller; none where nothing was made.
+    restored_as: Option<i32>,
+    own_pid_namespace: bool,
+    own_ipc_namespace: bool,
+    processes: Vec<ProcessView>,
+    objects: Vec<ObjectView>,
+    /// What is in the way.
+    in_use: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ProcessView {
+    pid: i32,
+    parent: Option<i32>,
+    group: i32,
+    session: i32,
+    name: String,
+    state: &'static str,
+    threads: Vec<ThreadView>,
+}
+
+#[derive(Serialize)]
+struct ThreadView {
+    tid: i32,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct ObjectView {
+    kind: &'static str,
+    id: i32,
+    key: i32,
+    uid: u32,
+    gid: u32,
+    mode: u16,
+    /// How much is in it.
+    contents: String,
+}
+
+impl View {
+    pub fn new(dump: &Dump, restored_as: Option<i32>, in_use: &[Holder]) -> Self {
+        Self {
+            restored_as,
+            own_pid_namespace: dump.own_pid_namespace,
+            own_ipc_namespace: dump.ipc.is_some(),
+            processes: dump.processes.iter().map(|process| process_view(dump, process)).collect(),
+            objects: object_views(dump),
+            in_use: in_use.iter().map(Holder::to_string).collect(),
+        }
+    }
+}
+
+fn process_view(dump: &Dump, process: &Process) -> ProcessView {
+    let thread =
+        |thread: &criu_images::Thread| ThreadView { tid: thread.tid, name: thread.name.clone() };
+    ProcessView {
+        pid: process.pid,
+        parent: process.parent.map(|parent| dump.processes[parent].pid),
+        group: process.group,
+        session: process.session,
+        name: process.name.clone(),
+        state: match process.state {
+            State::Running => "running",
+            State::Stopped => "stopped",
+            State::Zombie { .. } => "zombie",
+        },
+        threads: process.threads.iter().map(thread).collect(),
+    }
+}
+
+fn object_views(dump: &Dump) -> Vec<ObjectView> {
+    let Some(ipc) = &dump.ipc else { return Vec::new() };
+    let view = |kind, permissions: &Permissions, contents| {
+        let &Permissions { id, key, uid, gid, mode } = permissions;
+        ObjectView { kind, id, key, uid, gid, mode, contents }
+    };
+    let queues = ipc.queues.iter().map(|queue| {
+        let bytes: usize = queue.messages.iter().map(|message| message.text.len()).sum();
+        let contents = format!("{} messages, {bytes} bytes", queue.messages.len());
+        view("message queue", &queue.permissions, contents)
+    });
+    let semaphores = ipc.semaphores.iter().map(|set| {
+        let contents = format!("{} semaphores", set.values.len());
+        view("semaphore set", &set.permissions, contents)
+    });
+    let segments = ipc.segments.iter().map(|segment| {
+        view("shared memory", &segment.permissions, format!("{} bytes", segment.size))
+    });
+    queues.chain(semaphores).chain(segments).collect()
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.tree_lines();
+        let width =
+            lines.iter().map(|line| line.0.chars().count()).max().unwrap_or_default().max(7);
+        writeln!(f, "{:width$}  {:>7}  {:>7}  state", "process", "group", "session")?;
+        for (name, process) in &lines {
+            match process {
+                Some(it) => {
+                    let ProcessView { group, session, state, .. } = it;
+                    writeln!(f, "{name:width$}  {group:7}  {session:7}  {state}")?;
+                }
+                None => writeln!(f, "{name}")?,
+            }
+        }
+        if !self.objects.is_empty() {
+            writeln!(f, "\n{:13}  {:>10}  {:>10}  mode   owner  contents", "object", "id", "key")?;
+        }
+        for ObjectView { kind, id, key, uid, gid, mode, contents } in &self.objects {
+            let owner = format!("{uid}:{gid}");
+            writeln!(f, "{kind:13}  {id:10}  {key:#010x}  {mode:04o}  {owner:>6}  {contents}")?;
+        }
+        for holder in &self.in_use {
+            writeln!(f, "{BAD}in the way:{BAD:#} {holder}")?;
+        }
+        Ok(())
+    }
+}
+
+impl View {
+    /// The lines of the tree: processes, and threads, which have no more to tell.
+    fn tree_lines(&self) -> Vec<(String, Option<&ProcessView>)> {
+        let mut children = vec![Vec::new(); self.processes.len()];
+        let mut places = std::collections::HashMap::new();
+        for (place, process) in self.processes.iter().enumerate() {
+            places.insert(process.pid, place);
+            if let Some(parent) = process.parent {
+                children[places[&parent]].push(place);
+            }
+        }
+
+        // A stack in place of recursion: a tree may be as deep as it likes.
+        let mut lines = Vec::new();
+        let mut stack = vec![(0, String::new(), String::new())];
+        while let Some((place, branch, indent)) = stack.pop() {
+            let process = &self.processes[place];
+            lines.push((format!("{branch}{} {}", process.pid, process.name), Some(process)));
+            let mut below = process.threads.len() + children[place].len();
+            let mut next = || {
+                below -= 1;
+                if below == 0 { ("└─ ", "   ") } else { ("├─ ", "│  ") }
+            };
+            for thread in &process.threads {
+                let (branch, _) = next();
+                let ThreadView { tid, name } = thread;
+                lines.push((format!("{indent}{branch}thread {tid} {name}"), None));
+            }
+            let mut deeper = Vec::new();
+            for &child in &children[place] {
+                let (branch, more) = next();
+                deeper.push((child, format!("{indent}{branch}"), format!("{indent}{more}")));
+            }
+            stack.extend(deeper.into_iter().rev());
+        }
+        lines
+    }
+}

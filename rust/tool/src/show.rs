@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `nextid show`: what the threads of a process have armed.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::process::parent_id;
+
+use anyhow::{Context, Result};
+use nextid::{Id, Ids};
+use serde::Serialize;
+
+#[derive(Serialize)]
+pub struct Process {
+    pid: i32,
+    threads: Vec<Thread>,
+}
+
+#[derive(Serialize)]
+struct Thread {
+    tid: i32,
+    name: String,
+    /// None where nothing is armed.
+    armed: Vec<Id>,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Thread { tid, name, armed } in &self.threads {
+            if armed.is_empty() {
+                writeln!(f, "{tid} ({name}): nothing armed")?;
+            } else {
+                writeln!(f, "{tid} ({name}): {}", Ids(armed.clone()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks at process `pid`, or at the one that called this one.
+pub fn show(pid: Option<i32>) -> Result<Process> {
+    let pid = match pid {
+        Some(pid) => pid,
+        None => parent_id().try_into()?,
+    };
+    let mut threads = Vec::new();
+    let folder = format!("/proc/{pid}/task");
+    for entry in fs::read_dir(&folder).with_context(|| format!("no process {pid}: {folder}"))? {
+        let path = entry?.path();
+        let tid = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
+        let name = fs::read_to_string(path.join("comm"))?.trim_end().to_owned();
+        threads.push(Thread { tid, name, armed: nextid::armed_by(pid, tid)? });
+    }
+    Ok(Process { pid, threads })
+}
