@@ -60,11 +60,10 @@ suite_upstream() {
 	"$TOP/ktest/upstream" "$RESULTS/upstream."{pristine,patched}
 }
 
-# mutate: each rule taken out of the kernel, in a tree beside the usual one.
-prepare_mutate() { prepare_kselftest && prepare_stress && VARIANT=mutant "$TOP/qemu/build" --backend uml; }
+# mutate: each rule taken out of the kernel, in a copy of the tree.
+prepare_mutate() { prepare_kselftest && prepare_stress && "$TOP/qemu/build" --backend uml; }
 suite_mutate() {
-	VARIANT=mutant CONSOLE=$RESULTS/mutate.console STRESS=$stress \
-		"$TOP/ktest/mutate" "$CACHE/linux-$KVER-mutant" "$CACHE/kselftest-$KVER" "${MUTANT:-}"
+	STRESS=$stress "$TOP/ktest/apart" "$TOP/ktest/mutate" "$TREE" "$CACHE/kselftest-$KVER" "$RESULTS" "${MUTANT:-}"
 }
 
 # checks, checks-all: static checks; the first without those that compile.

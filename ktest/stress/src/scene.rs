@@ -109,6 +109,8 @@ pub fn play_all(
     program: RawFd,
     cgroup: &Cgroup,
 ) -> Result<()> {
+    let lasting = SCENES.iter().filter(|scene| !scene.doomed).count() * PROCESSES * THREADS;
+    let lasting = lasting as u64;
     let unlimited = cgroup.child("unlimited", &[])?;
     let limited = cgroup.child("limited", &[("pids.max", &LIMIT.to_string())])?;
     let mut running = Vec::new();
@@ -118,7 +120,7 @@ pub fn play_all(
             tally,
             first_place: number * PROCESSES * THREADS,
             seed,
-            arms: arms.div_ceil(PLACES as u64),
+            arms: arms.div_ceil(lasting),
             program,
             namespaces: [-1; MAX_LEVELS],
             levels: 0,

@@ -32,7 +32,7 @@ pub const PID_MAX: i64 = 1 << 22;
 const OWN: usize = 16;
 
 /// Ids that several threads of a scene compete for.
-const SHARED: usize = 4;
+const SHARED: usize = 2;
 
 /// The exit statuses of the children that this program makes.
 pub mod status {
@@ -118,10 +118,10 @@ impl Worker {
                 30..34 => self.arm_many(),
                 34..40 => self.malformed(),
                 40..46 => self.read_others(),
-                46..66 => self.object(),
-                66..70 => self.shared_object(),
-                70..82 => self.process(),
-                82..86 => self.shared_process(),
+                46..62 => self.object(),
+                62..70 => self.shared_object(),
+                70..80 => self.process(),
+                80..86 => self.shared_process(),
                 86..89 => self.process_with_set_tid(),
                 89..94 => self.thread(),
                 94..98 => self.refused(),
@@ -164,7 +164,7 @@ impl Worker {
         match self.file.state(&mut self.buffer) {
             Ok(state) if state == self.armed => {}
             got => {
-                self.fail(format_args!("after {after}: {:?} is armed, not {:?}", got, self.armed));;
+                self.fail(format_args!("after {after}: {:?} is armed, not {:?}", got, self.armed));
             }
         }
     }
