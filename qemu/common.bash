@@ -28,10 +28,12 @@ die() {
 # at_least VERSION MINIMUM
 at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1) == "$2" ]]; }
 
-# lock NAME [-s]: waits for the lock on a part of the cache; it is held until the script ends.
+# lock NAME [-s]: waits for the lock on a part of the cache, alone or (-s) shared; it is held until the script ends.
+declare -A LOCKS
 lock() {
-	local fd
-	exec {fd}>"$CACHE/$1.lock"
+	local fd=${LOCKS[$1]:-}
+	[[ $fd ]] || exec {fd}>"$CACHE/$1.lock"
+	LOCKS[$1]=$fd
 	flock -n "${2:--x}" "$fd" && return
 	say "waiting for another run that uses $CACHE ($1)"
 	flock "${2:--x}" "$fd"
