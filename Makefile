@@ -3,7 +3,7 @@
 # is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kunit selftest stress upstream mutate check bisect shell kernel tree refresh clean distclean
+.PHONY: help run test kunit selftest stress upstream mutate bench check bisect shell kernel tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nextid
@@ -32,6 +32,9 @@ upstream: ## the tree's own kselftests, without the series and with it, side by 
 
 mutate: ## each rule taken out of the kernel, one by one: which suite catches it?
 	@ktest/run mutate
+
+bench: ## next_id beside every other way to choose an id: Documentation/performance.md anew, in about 25 minutes
+	@ktest/bench-run
 
 check: ## every static check
 	@ktest/run $(config) checks-all

@@ -10,24 +10,31 @@ mod arming;
 mod clock;
 mod contention;
 mod data;
+mod goals;
 mod growth;
 mod harness;
 mod ids;
 mod memory;
 mod nest;
 mod not_used;
+mod objects;
+mod report;
 mod restoring;
+mod svg;
 mod sys;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::data::{Kernel, Machine, Run};
 use crate::harness::{Effort, Session};
+use crate::report::Results;
 
 #[derive(Parser)]
 #[command(about, max_term_width = 100)]
@@ -52,6 +59,20 @@ enum Command {
         /// What to measure
         #[arg(required = true)]
         parts: Vec<Part>,
+    },
+    /// Compare the object code of two builds, and print JSON
+    Objects {
+        /// A folder that a kernel was built in
+        one: PathBuf,
+        /// Another
+        other: PathBuf,
+    },
+    /// Write what was measured into a page
+    Report {
+        /// The folder that has the results
+        results: PathBuf,
+        /// The page, with comments where tables go
+        page: PathBuf,
     },
 }
 
@@ -86,6 +107,12 @@ fn run(command: Command) -> Result<()> {
         Command::Measure { short, instructions, kernel, parts } => {
             measure(short, instructions, kernel, &parts)
         }
+        Command::Objects { one, other } => {
+            let files = objects::FILES.iter();
+            let compared = files.map(|&file| Ok((file, objects::differences(&one, &other, file)?)));
+            print(&compared.collect::<Result<Vec<_>>>()?)
+        }
+        Command::Report { results, page } => report::write(&Results::read(&results)?, &page),
     }
 }
 
@@ -111,7 +138,12 @@ fn measure(short: bool, instructions: bool, kernel: String, parts: &[Part]) -> R
         measurements: session.measurements,
         contention: session.contention,
     };
-    serde_json::to_writer(io::stdout(), &run)?;
+    print(&run)
+}
+
+/// Prints `value` as JSON.
+fn print<T: Serialize>(value: &T) -> Result<()> {
+    serde_json::to_writer(io::stdout(), value)?;
     writeln!(io::stdout())?;
     Ok(())
 }

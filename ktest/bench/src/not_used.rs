@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
+use crate::data::{Measurement, Unit};
 use crate::harness::{Case, Session};
 use crate::sys::{Child, Kind, fork, kill, list, stat, thread, wait};
 
@@ -34,7 +35,13 @@ pub fn measure(session: &mut Session) -> Result<()> {
         ),
     ];
     session.compare("not used", None, cases)?;
-    session.record("task_struct", "task_struct", None, vec![task_struct()?]);
+    session.measurements.push(Measurement {
+        group: "task_struct".to_owned(),
+        case: "object size".to_owned(),
+        size: None,
+        unit: Unit::Bytes,
+        rounds: vec![task_struct()?],
+    });
     Ok(())
 }
 

@@ -82,8 +82,8 @@ pub fn curves(title: &str, x_axis: &str, curves: &[Curve]) -> String {
     const BOTTOM: f64 = 330.0;
 
     let points = || curves.iter().flat_map(|curve| &curve.points);
-    let (least, most) = points()
-        .fold((f64::MAX, 1.0_f64), |(least, most), &(x, _)| (least.min(x), most.max(x)));
+    let (least, most) =
+        points().fold((f64::MAX, 1.0_f64), |(least, most), &(x, _)| (least.min(x), most.max(x)));
     let step = round_step(points().fold(1.0, |most: f64, &(_, y)| most.max(y)) / 5.0);
     let x = |value: f64| LEFT + (RIGHT - LEFT) * (value / least).ln() / (most / least).ln();
     let y = |value: f64| BOTTOM - (BOTTOM - TOP) * value / (6.0 * step);
@@ -185,7 +185,7 @@ pub fn thousands(value: f64) -> String {
     };
     let mut text = if value <= -0.5 { "-".to_owned() } else { String::new() };
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
             text.push(',');
         }
         text.push(digit);
