@@ -14,7 +14,6 @@ pub struct Error {
     /// Where in the file, in bytes.
     pub offset: u64,
     /// What is wrong.
-    #[source]
     pub problem: Problem,
 }
 
@@ -23,7 +22,7 @@ pub struct Error {
 #[non_exhaustive]
 pub enum Problem {
     /// It cannot be read.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 
     /// It is of another kind.
@@ -51,7 +50,7 @@ pub enum Problem {
     TooLarge(u32),
 
     /// An entry is no such message.
-    #[error("{0}")]
+    #[error(transparent)]
     Decode(#[from] prost::DecodeError),
 
     /// Its contents make no sense.

@@ -12,7 +12,7 @@ use criu_images::{Dump, Message, Problem, State};
 use tempfile::TempDir;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/criu-4.2.1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/container")
 }
 
 /// A copy of the dump, to damage.

@@ -134,7 +134,7 @@ pub enum Error {
 
     /// More ids were given than there are pid namespaces around the new task (`EINVAL`).
     #[error(
-        "cannot {action} with id {ids}: {} ids, but only {levels} nested pid namespaces",
+        "cannot {action} with id {ids}: {} ids, and it would be in {levels} pid namespaces",
         ids.0.len()
     )]
     TooManyLevels {
@@ -167,12 +167,12 @@ pub enum Error {
     Threaded,
 
     /// Any other failure of a system call.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {error}")]
     System {
         /// What failed.
         action: Action,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -211,13 +211,13 @@ fn range(action: Action) -> &'static str {
 }
 
 impl Error {
-    pub(crate) fn system(action: Action, source: io::Error) -> Self {
-        Self::System { action, source }
+    pub(crate) fn system(action: Action, error: io::Error) -> Self {
+        Self::System { action, error }
     }
 
-    /// Why the kernel refused `action` with `ids`, which it did with `source`.
-    pub(crate) fn refused(action: Action, ids: Ids, source: io::Error) -> Self {
-        match source.raw_os_error().map(Errno::from_raw) {
+    /// Why the kernel refused `action` with `ids`, which it did with `error`.
+    pub(crate) fn refused(action: Action, ids: Ids, error: io::Error) -> Self {
+        match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EPERM) => Self::NotPermitted { action, ids },
             Some(Errno::EBUSY) => {
                 let holder = Holder::find(action, &ids.0);
@@ -228,7 +228,7 @@ impl Error {
                 Some(levels) if levels < ids.0.len() => Self::TooManyLevels { action, ids, levels },
                 _ => Self::OutOfRange { action, ids },
             },
-            _ => Self::System { action, source },
+            _ => Self::System { action, error },
         }
     }
 }

@@ -298,9 +298,9 @@ impl Armed<'_> {
         std::mem::forget(self);
     }
 
-    /// Why `action` failed, which it did with `source`. The ids are disarmed.
-    fn refused(self, action: Action, source: io::Error) -> Error {
-        Error::refused(action, self.next.ids.as_slice().into(), source)
+    /// Why `action` failed, which it did with `error`. The ids are disarmed.
+    fn refused(self, action: Action, error: io::Error) -> Error {
+        Error::refused(action, self.next.ids.as_slice().into(), error)
     }
 }
 

@@ -68,8 +68,8 @@ pub enum Command {
 
     /// Show the ids that the threads of a process have armed
     Show {
-        /// The process; without it, the one that called nextid: your shell
-        pid: Option<i32>,
+        /// The process. A shell cannot be shown from within: to start nextid uses its ids up
+        pid: i32,
     },
 
     /// Restore the processes, threads and System V IPC objects of a CRIU dump, with their ids

@@ -4,7 +4,6 @@
 
 use std::fmt;
 use std::fs;
-use std::os::unix::process::parent_id;
 
 use anyhow::{Context, Result};
 use nextid::{Id, Ids};
@@ -20,7 +19,7 @@ pub struct Process {
 struct Thread {
     tid: i32,
     name: String,
-    /// None where nothing is armed.
+    /// Empty where nothing is armed.
     armed: Vec<Id>,
 }
 
@@ -37,12 +36,8 @@ impl fmt::Display for Process {
     }
 }
 
-/// Looks at process `pid`, or at the one that called this one.
-pub fn show(pid: Option<i32>) -> Result<Process> {
-    let pid = match pid {
-        Some(pid) => pid,
-        None => parent_id().try_into()?,
-    };
+/// Looks at process `pid`.
+pub fn show(pid: i32) -> Result<Process> {
     let mut threads = Vec::new();
     let folder = format!("/proc/{pid}/task");
     for entry in fs::read_dir(&folder).with_context(|| format!("no process {pid}: {folder}"))? {

@@ -137,6 +137,9 @@ impl Crew<'_> {
             unistd::dup2_stdout(&null)?;
             unistd::dup2_stderr(&null)?;
             std::env::set_current_dir("/")?;
+            if !self.detach {
+                prctl::set_pdeathsig(Signal::SIGKILL)?;
+            }
             // Orphans are to become its children, as those of the init of a namespace do.
             Ok(prctl::set_child_subreaper(true)?)
         };
@@ -273,15 +276,21 @@ impl Crew<'_> {
 
     /// Stays as what was dumped.
     fn sleep(&self, place: usize) -> ! {
-        if place == 0 {
-            let _ = prctl::set_child_subreaper(false);
-        }
-        if !self.detach {
-            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        let process = &self.dump.processes[place];
+        match process.parent {
+            None => drop(prctl::set_child_subreaper(false)),
+            Some(parent) if !self.detach => {
+                let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+                // It may have come too late for a parent that has just been killed.
+                if unistd::getppid().as_raw() != self.dump.processes[parent].pid {
+                    leave();
+                }
+            }
+            Some(_) => {}
         }
         // SAFETY: Nothing that it closes is used again: all that follows is sleep.
         unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-        if self.dump.processes[place].state == State::Stopped {
+        if process.state == State::Stopped {
             let _ = raise(Signal::SIGSTOP);
         }
         loop {

@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tool as its users meet it: what it prints, how it exits, what is there afterwards.
+//!
+//! It takes root. `--fallback` is given throughout, so that it runs on any kernel; where the kernel
+//! has `next_id`, that is used.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use std::thread::sleep;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::libc;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use tempfile::TempDir;
+
+type Outcome = Result<(), Failed>;
+
+const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+
+    let root = geteuid().is_root() && unshare(CloneFlags::CLONE_NEWIPC).is_ok();
+    let test =
+        |name, needs: bool, run: fn() -> Outcome| Trial::test(name, run).with_ignored_flag(!needs);
+    let tests = vec![
+        test("run_exits_as_its_program", root, run_exits_as_its_program),
+        test("run_gives_the_pid", root, run_gives_the_pid),
+        test("run_that_cannot_execute", root, run_that_cannot_execute),
+        test("run_with_a_pid_in_use", root, run_with_a_pid_in_use),
+        test("run_out_of_range", root, run_out_of_range),
+        test("run_without_privilege", root, run_without_privilege),
+        test("ipc_objects", root, ipc_objects),
+        test("ipc_errors", root, ipc_errors),
+        test("show_what_is_armed", root && has_next_id(), show_what_is_armed),
+        test("show_a_process_that_is_not_there", true, show_nobody),
+        test("probe", root, probe),
+        test("probe_without_privilege", root, probe_without_privilege),
+        test("without_next_id", !has_next_id(), without_next_id),
+        test("restore_a_container", root, restore_a_container),
+        test("restore_orphans", root, restore_orphans),
+        test("restore_ends_with_nextid", root, restore_ends_with_nextid),
+        test("restore_of_ids_in_use", root, restore_of_ids_in_use),
+        test("restore_that_fails_is_undone", root, restore_that_fails_is_undone),
+        test("restore_of_damaged_images", true, restore_of_damaged_images),
+        test("dry_run", true, dry_run),
+        test("completions_and_man_page", true, completions_and_man_page),
+        test("wrong_command_line", true, wrong_command_line),
+    ];
+    libtest_mimic::run(&arguments, tests).exit_code()
+}
+
+fn has_next_id() -> bool {
+    Path::new("/proc/self/next_id").exists()
+}
+
+/// `nextid --fallback` with arguments that are separated by spaces.
+fn command(arguments: &str) -> Command {
+    let mut command = Command::new(NEXTID);
+    command.arg("--fallback").args(arguments.split(' '));
+    command
+}
+
+fn nextid(arguments: &str) -> Output {
+    command(arguments).output().expect("nextid runs")
+}
+
+/// What a user without privilege gets, from a copy of the program which that user can reach.
+fn nextid_as_nobody(arguments: &str) -> Result<Output, Failed> {
+    let folder = TempDir::new()?;
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    let copy = folder.path().join("nextid");
+    fs::copy(NEXTID, &copy)?;
+    let mut command = Command::new(copy);
+    Ok(command.arg("--fallback").args(arguments.split(' ')).uid(65534).output()?)
+}
+
+fn expect(output: &Output, status: i32, stdout: &str) -> Outcome {
+    let printed = String::from_utf8_lossy(&output.stdout);
+    ensure(output.status.code() == Some(status) && printed == stdout, output)
+}
+
+fn expect_error(output: &Output, status: i32, message: &str) -> Outcome {
+    let printed = String::from_utf8_lossy(&output.stderr);
+    ensure(output.status.code() == Some(status) && printed.contains(message), output)
+}
+
+fn ensure(holds: bool, what: impl std::fmt::Debug) -> Outcome {
+    if holds { Ok(()) } else { Err(format!("unexpected: {what:#?}").into()) }
+}
+
+/// A pid that nothing uses, another one each time.
+fn free_pid() -> i32 {
+    static NEXT: AtomicI32 = AtomicI32::new(22_000);
+    loop {
+        let pid = NEXT.fetch_add(1, Relaxed);
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            return pid;
+        }
+    }
+}
+
+/// Runs a shell script in a process with a chosen id.
+fn run_script(pid: i32, script: &str) -> io::Result<Output> {
+    command(&format!("run --pid {pid} -- sh -c")).arg(script).output()
+}
+
+fn run_exits_as_its_program() -> Outcome {
+    expect(&run_script(free_pid(), "exit 7")?, 7, "")?;
+    expect(&run_script(free_pid(), "kill -9 $$")?, 128 + 9, "")
+}
+
+fn run_gives_the_pid() -> Outcome {
+    let pid = free_pid();
+    expect(&run_script(pid, "echo $$")?, 0, &format!("{pid}\n"))
+}
+
+fn run_that_cannot_execute() -> Outcome {
+    let output = nextid(&format!("run --pid {} -- /does/not/exist", free_pid()));
+    expect_error(&output, 127, "cannot run /does/not/exist: No such file")?;
+    let output = nextid(&format!("run --pid {} -- /etc/passwd", free_pid()));
+    expect_error(&output, 126, "cannot run /etc/passwd: Permission denied")
+}
+
+fn run_with_a_pid_in_use() -> Outcome {
+    let own = std::process::id();
+    let message =
+        format!("cannot fork a process with id {own}: {own} is in use by process {own} (");
+    expect_error(&nextid(&format!("run --pid {own} -- true")), 5, &message)
+}
+
+fn run_out_of_range() -> Outcome {
+    let message = "cannot fork a process with id 0: each must be 1 or more";
+    expect_error(&nextid("run --pid 0 -- true"), 6, message)?;
+    let pids: Vec<String> = (0..34).map(|_| format!("--pid {}", free_pid())).collect();
+    let output = nextid(&format!("run {} -- true", pids.join(" ")));
+    expect_error(&output, 6, "34 ids, and it would be in")
+}
+
+fn run_without_privilege() -> Outcome {
+    let output = nextid_as_nobody("run --pid 22000 -- true")?;
+    expect_error(&output, 4, "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN")
+}
+
+fn ipc_objects() -> Outcome {
+    expect(&nextid("msg --id 98313 --key 0x4200 --mode 640"), 0, "98313\n")?;
+    expect(&nextid("sem --id 98313 --count 5"), 0, "98313\n")?;
+    expect(&nextid("shm --id 98313 --size 10000 --json"), 0, "{\n  \"id\": 98313\n}\n")?;
+    let list = fs::read_to_string("/proc/sysvipc/msg")?;
+    let queue = list.lines().find(|line| line.contains(" 98313 ")).unwrap_or_default();
+    ensure(queue.split_whitespace().take(3).eq(["16896", "98313", "640"]), list)
+}
+
+fn ipc_errors() -> Outcome {
+    expect(&nextid("msg --id 98320 --key 0x4210"), 0, "98320\n")?;
+    let message = "its index is in use by 98320 (key 0x00004210, owner 0)";
+    expect_error(&nextid("msg --id 131088"), 5, message)?;
+    expect_error(&nextid("msg --id 98321 --key 0x4210"), 5, "key 0x4210 is in use already")?;
+    expect_error(&nextid("msg --id -1"), 6, "sequence number << 15 | index")?;
+    expect_error(&nextid("msg --id 98322 --mode 999"), 2, "it must be octal")
+}
+
+fn show_what_is_armed() -> Outcome {
+    let mut armed = Command::new("sh")
+        .args(["-c", "echo LONG2 7 8 > /proc/self/next_id; echo ready; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    wait_for_line(&mut armed)?;
+    let pid = armed.id();
+    let text = nextid(&format!("show {pid}"));
+    let json = nextid(&format!("show {pid} --json"));
+    armed.kill()?;
+    armed.wait()?;
+    expect(&text, 0, &format!("{pid} (sh): 7 8\n"))?;
+    ensure(String::from_utf8_lossy(&json.stdout).contains("\"armed\": ["), json)
+}
+
+fn wait_for_line(child: &mut Child) -> Outcome {
+    let stdout = child.stdout.as_mut().ok_or("it is piped")?;
+    BufReader::new(stdout).read_line(&mut String::new())?;
+    Ok(())
+}
+
+fn show_nobody() -> Outcome {
+    expect_error(&nextid("show 2147483647"), 1, "no process 2147483647")
+}
+
+fn probe() -> Outcome {
+    let output = nextid("probe");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let yes = text.lines().filter(|line| line.ends_with("  yes")).count();
+    let expected = if has_next_id() { (Some(0), 4) } else { (Some(3), 2) };
+    ensure((output.status.code(), yes) == expected, &output)?;
+    let json = nextid("probe --json");
+    let text = String::from_utf8_lossy(&json.stdout);
+    ensure(text.contains(&format!("\"next_id\": {}", has_next_id())), &json)
+}
+
+fn probe_without_privilege() -> Outcome {
+    let output = nextid_as_nobody("probe")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let status = if has_next_id() { 4 } else { 3 };
+    let is_told = text.contains("no: not permitted to");
+    ensure(output.status.code() == Some(status) && is_told, &output)
+}
+
+fn without_next_id() -> Outcome {
+    let output = Command::new(NEXTID).args(["run", "--pid", "22000", "--", "true"]).output()?;
+    expect_error(&output, 3, "this kernel is built without CONFIG_NEXT_ID")
+}
+
+fn dump(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../criu-images/tests").join(name)
+}
+
+/// A tree that was restored, which ends with this.
+struct Restored {
+    first: i32,
+}
+
+impl Restored {
+    fn new(dump: &Path) -> Result<Self, Failed> {
+        let output = command("restore --detach --json").arg(dump).output()?;
+        ensure(output.status.success(), &output)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let first = text.lines().find_map(|line| line.trim().strip_prefix("\"restored_as\": "));
+        let first = first.and_then(|first| first.trim_end_matches(',').parse().ok());
+        Ok(Self { first: first.ok_or("nothing is restored")? })
+    }
+
+    /// The tree as `/proc` shows it, with all ids from the innermost pid namespace: of each process
+    /// its id, parent, group, session, name and state, of each further thread its id and name.
+    fn tree(&self) -> Result<BTreeSet<String>, Failed> {
+        let mut statuses = HashMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let path = entry?.path();
+            let pid = path.file_name().and_then(|name| name.to_str()?.parse::<i32>().ok());
+            if let (Some(pid), Ok(status)) = (pid, fs::read_to_string(path.join("status"))) {
+                statuses.insert(pid, status);
+            }
+        }
+        let parent = |pid| field(statuses.get(&pid)?, "PPid").parse::<i32>().ok();
+        let is_below = |pid| {
+            std::iter::successors(Some(pid), |&pid| parent(pid)).any(|above| above == self.first)
+        };
+        let mut lines = BTreeSet::new();
+        for (&outer, status) in statuses.iter().filter(|&(&pid, _)| is_below(pid)) {
+            let parent = match parent(outer).and_then(|parent| statuses.get(&parent)) {
+                Some(parent) if outer != self.first => last(parent, "NSpid"),
+                _ => "0",
+            };
+            let pid = last(status, "NSpid");
+            let (group, session) = (last(status, "NSpgid"), last(status, "NSsid"));
+            let (name, state) = (field(status, "Name"), &field(status, "State")[..1]);
+            lines.insert(format!("{pid} of {parent} in {group} {session}: {name} {state}"));
+            for thread in fs::read_dir(format!("/proc/{outer}/task"))? {
+                let status = fs::read_to_string(thread?.path().join("status"))?;
+                let tid = last(&status, "NSpid");
+                if tid != pid {
+                    lines.insert(format!("{pid} has {tid}: {}", field(&status, "Name")));
+                }
+            }
+        }
+        Ok(lines)
+    }
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.first), Signal::SIGKILL);
+    }
+}
+
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().trim()
+}
+
+fn last<'a>(status: &'a str, name: &str) -> &'a str {
+    field(status, name).split_whitespace().last().unwrap_or_default()
+}
+
+fn expect_tree(restored: &Restored, expected: &[&str]) -> Outcome {
+    let expected: BTreeSet<String> = expected.iter().map(|&line| line.to_owned()).collect();
+    // That a process stops itself takes a moment.
+    let is_there = wait_until(|| restored.tree().is_ok_and(|tree| tree == expected));
+    let tree = restored.tree()?;
+    let missing: Vec<_> = expected.difference(&tree).collect();
+    let more: Vec<_> = tree.difference(&expected).collect();
+    ensure(is_there, (missing, more))
+}
+
+/// Waits for up to ten seconds.
+fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
+    (0..500).any(|_| {
+        let held = holds();
+        if !held {
+            sleep(Duration::from_millis(20));
+        }
+        held
+    })
+}
+
+fn restore_a_container() -> Outcome {
+    let restored = Restored::new(&dump("container"))?;
+    expect_tree(
+        &restored,
+        &[
+            "1 of 0 in 1 1: init S",
+            "42 of 1 in 42 1: worker S",
+            "42 has 44: poll",
+            "42 has 45: flush",
+            "43 of 1 in 43 43: session S",
+            "46 of 43 in 43 43: member S",
+            "47 of 43 in 47 43: leader S",
+            "48 of 47 in 47 43: zombie Z",
+        ],
+    )?;
+
+    let own = File::open("/proc/self/ns/ipc")?;
+    setns(File::open(format!("/proc/{}/ns/ipc", restored.first))?, CloneFlags::CLONE_NEWIPC)?;
+    let checked = check_contents();
+    setns(own, CloneFlags::CLONE_NEWIPC)?;
+    checked
+}
+
+/// Checks the objects of the dump `container`, in the IPC namespace of the caller.
+fn check_contents() -> Outcome {
+    let list = |kind| -> io::Result<Vec<String>> {
+        let list = fs::read_to_string(format!("/proc/sysvipc/{kind}"))?;
+        let lines = list.lines().skip(1);
+        Ok(lines.map(|it| it.split_whitespace().take(4).collect::<Vec<_>>().join(" ")).collect())
+    };
+    ensure(list("msg")? == ["4660 0 640 14", "0 1 600 0"], list("msg"))?;
+    ensure(list("sem")? == ["153 0 666 3"], list("sem"))?;
+    ensure(list("shm")? == ["119 0 600 10000"], list("shm"))?;
+
+    // A `msgbuf`: the type, then the text.
+    let mut buffer = [0_u8; 64];
+    for (kind, text) in [(7_i64, &b"hello restore"[..]), (9, b"x")] {
+        // SAFETY: `buffer` has room for a type and 32 bytes of text.
+        let got = unsafe { libc::msgrcv(0, buffer.as_mut_ptr().cast(), 32, 0, libc::IPC_NOWAIT) };
+        ensure(usize::try_from(got) == Ok(text.len()), got)?;
+        ensure(buffer[..8] == kind.to_ne_bytes() && buffer[8..].starts_with(text), buffer)?;
+    }
+
+    let mut values = [0_u16; 3];
+    // SAFETY: The set has three semaphores.
+    let got = unsafe { libc::semctl(0, 0, libc::GETALL, values.as_mut_ptr()) };
+    ensure(got == 0 && values == [5, 0, 9], values)?;
+
+    // SAFETY: The kernel chooses a place where nothing is.
+    let memory = unsafe { libc::shmat(0, std::ptr::null(), libc::SHM_RDONLY) };
+    ensure(memory as isize != -1, io::Error::last_os_error())?;
+    // SAFETY: The segment has 10000 bytes, and nobody changes them.
+    let memory = unsafe { std::slice::from_raw_parts(memory.cast::<u8>(), 10000) };
+    let mut expected = vec![0; 10000];
+    expected[..7].copy_from_slice(b"segment");
+    expected[8192..8202].copy_from_slice(b"third page");
+    ensure(memory == expected, "the contents of the segment")
+}
+
+fn restore_orphans() -> Outcome {
+    expect_tree(
+        &Restored::new(&dump("orphans"))?,
+        &[
+            "1 of 0 in 1 1: init S",
+            "2 of 1 in 2 2: left S",
+            "4 of 2 in 1 1: stayed S",
+            "10 of 2 in 2 2: followed S",
+            "5 of 1 in 3 3: orphan-1 S",
+            "6 of 1 in 3 3: orphan-2 S",
+            "7 of 1 in 7 7: leader S",
+            "9 of 1 in 8 1: grouped S",
+            "12 of 1 in 7 7: orphan-3 S",
+            "13 of 1 in 8 1: grouped S",
+            "14 of 1 in 1 1: stopped T",
+            "15 of 1 in 1 1: killed Z",
+        ],
+    )
+}
+
+fn restore_ends_with_nextid() -> Outcome {
+    let mut nextid = command("restore")
+        .arg(dump("shared"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    wait_for_line(&mut nextid)?;
+    ensure(is_alive(31001) && is_alive(31003), "it is not restored")?;
+    kill(Pid::from_raw(nextid.id().try_into()?), Signal::SIGTERM)?;
+    nextid.wait()?;
+    ensure(wait_until(|| !is_alive(31001) && !is_alive(31003)), "the tree goes on")
+}
+
+fn is_alive(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    !status.is_empty() && !field(&status, "State").starts_with('Z')
+}
+
+fn restore_of_ids_in_use() -> Outcome {
+    // The first process of the tree that ended may still wait for init to look after it.
+    ensure(wait_until(|| !Path::new("/proc/31003").exists()), "31003 is in use")?;
+    let mut holder = command("run --pid 31003 -- sleep 100").spawn()?;
+    let is_there = wait_until(|| is_alive(31003));
+    let restored = command("restore").arg(dump("shared")).output()?;
+    let shown = command("restore --dry-run").arg(dump("shared")).output()?;
+    kill(Pid::from_raw(31003), Signal::SIGKILL)?;
+    holder.wait()?;
+    ensure(is_there && !is_alive(31001), "it is restored in part")?;
+
+    let message = "31003 is in use by process 31003 (sleep)";
+    expect_error(&restored, 5, &format!("ids are in use, and nothing was made:\n  {message}"))?;
+    let text = String::from_utf8_lossy(&shown.stdout);
+    let is_told = text.contains(&format!("in the way: {message}"));
+    ensure(shown.status.code() == Some(5) && is_told, &shown)
+}
+
+/// A copy of a dump, in which the first `from` in a file is made `to`.
+fn damaged(name: &str, file: &str, from: &[u8], to: &[u8]) -> Result<TempDir, Failed> {
+    let copy = TempDir::new()?;
+    for entry in fs::read_dir(dump(name))? {
+        let entry = entry?;
+        fs::copy(entry.path(), copy.path().join(entry.file_name()))?;
+    }
+    let path = copy.path().join(file);
+    let mut bytes = fs::read(&path)?;
+    let place = bytes.windows(from.len()).position(|bytes| bytes == from).ok_or("not there")?;
+    bytes.splice(place..place + from.len(), to.iter().copied());
+    fs::write(path, bytes)?;
+    Ok(copy)
+}
+
+fn restore_that_fails_is_undone() -> Outcome {
+    // Process 46, of session 43, in group 42, which is of session 1.
+    let member = [8, 46, 16, 43, 24, 43];
+    let copy = damaged("container", "pstree.img", &member, &[8, 46, 16, 43, 24, 42])?;
+    let output = command("restore").arg(copy.path()).output()?;
+    expect_error(&output, 1, "process 46 cannot join process group 42: EPERM")?;
+    expect_error(&output, 1, "; all that was made is undone")?;
+    for entry in fs::read_dir("/proc")? {
+        let program = fs::read_link(entry?.path().join("exe")).unwrap_or_default();
+        ensure(program != Path::new(NEXTID), "a process is left")?;
+    }
+    Ok(())
+}
+
+fn restore_of_damaged_images() -> Outcome {
+    let output = nextid("restore /does/not/exist");
+    let message = "cannot read the dump: /does/not/exist/inventory.img, byte 0: No such file";
+    expect_error(&output, 7, message)?;
+    let copy = damaged("container", "pstree.img", &[8, 46, 16, 43], &[8, 46, 16, 99])?;
+    let output = command("restore").arg(copy.path()).output()?;
+    expect_error(&output, 7, "process 46 comes before its parent 99, or without it")
+}
+
+fn dry_run() -> Outcome {
+    let output = command("restore --dry-run").arg(dump("container")).output()?;
+    expect(
+        &output,
+        0,
+        "\
+process                  group  session  state
+1 init                       1        1  running
+├─ 42 worker                42        1  running
+│  ├─ thread 44 poll
+│  └─ thread 45 flush
+└─ 43 session               43       43  running
+   ├─ 46 member             43       43  running
+   └─ 47 leader             47       43  running
+      └─ 48 zombie          47       43  zombie
+
+object                 id         key  mode   owner  contents
+message queue           0  0x00001234  0640     0:0  2 messages, 14 bytes
+message queue           1  0x00000000  0600     0:0  0 messages, 0 bytes
+semaphore set           0  0x00000099  0666     0:0  3 semaphores
+shared memory           0  0x00000077  0600     0:0  10000 bytes
+",
+    )
+}
+
+fn completions_and_man_page() -> Outcome {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = nextid(&format!("completions {shell}"));
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure(output.status.success() && text.contains("dry-run"), output.status)?;
+    }
+    let output = nextid("man");
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure(output.status.success() && text.contains(".TH nextid"), output.status)?;
+    ensure(text.contains("Exit status"), "no exit statuses in the man page")
+}
+
+fn wrong_command_line() -> Outcome {
+    expect_error(&nextid("run -- true"), 2, "--pid")?;
+    expect_error(&nextid("msg --id x"), 2, "invalid value")
+}
