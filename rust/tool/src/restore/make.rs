@@ -13,6 +13,7 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
+use std::sync::mpsc;
 use std::thread::{self, Builder};
 
 use anyhow::{Context, Error, Result, ensure};
@@ -317,14 +318,15 @@ impl Crew<'_> {
 
 fn create_thread(next: &mut NextId, thread: &Thread) -> Result<()> {
     let name = CString::new(&*thread.name)?;
+    let (tell, told) = mpsc::channel();
     next.arm(&[thread.tid.into()])?.thread(Builder::new(), move || {
-        // Without its name it is still the thread.
-        let _ = prctl::set_name(&name);
+        // It is waited for.
+        let _ = tell.send(prctl::set_name(&name));
         loop {
             thread::park();
         }
     })?;
-    Ok(())
+    Ok(told.recv()??)
 }
 
 /// Ends the process, after those that it forked.
