@@ -58,7 +58,7 @@ draw_stage() {
 
 # How many steps a log has: a line of kbuild or cargo ("  CC  file.o"; Rust's take longest), of KTAP, of tar's checkpoints.
 count_steps() {
-	awk '/^ +RUSTC [LP]/ { n += 20 } /^ +[A-Z]|^ *(not )?ok |^test .*\.\.\. |^tar: / { n++ } END { print n + 0 }' "$1"
+	awk '/^ +RUSTC [LP]/ { n += 20 } /^ +[A-Z]|^ *(not )?ok |^(Unpacking|Setting up) |^test .*\.\.\. |^tar: / { n++ } END { print n + 0 }' "$1"
 }
 
 # stage NAME LOG STEPS COMMAND...: runs COMMAND, all its output in LOG, and shows how far it is. STEPS is how many
@@ -97,7 +97,7 @@ stage() {
 explain_failure() {
 	if grep -q 'No space left on device' "$2"; then
 		die "$1: the disk is full" "Free some space (df -h $CACHE; make distclean empties the cache) and run the same command again."
-	elif grep -qE 'Could not resolve|Temporary failure resolving|Failed to fetch|Connection (refused|timed out)|download of .* failed' "$2"; then
+	elif grep -qE 'Could not resolve|Temporary failure resolving|Failed to fetch|Connection (refused|timed out)|Could not fetch URL|download of .* failed' "$2"; then
 		die "$1: the network cannot be reached" "See $2; connect, and run the same command again."
 	fi
 	die "$1 failed with status $3" "All of its output is in $2."
