@@ -93,11 +93,17 @@ stage() {
 	say "    done in $(minutes $((SECONDS - start)))"
 }
 
+# check_space WHAT [LOG]: ends here if it is for want of space that WHAT failed. LOG may be cut short by the same want.
+check_space() {
+	if (($(df --output=avail -k "$CACHE" | tail -n1) < 65536)) || grep -qs 'No space left on device' "${2:-}"; then
+		die "$1: the disk is full" "Free some space (df -h $CACHE; make distclean empties the cache) and run the same command again."
+	fi
+}
+
 # explain_failure NAME LOG STATUS
 explain_failure() {
-	if grep -q 'No space left on device' "$2"; then
-		die "$1: the disk is full" "Free some space (df -h $CACHE; make distclean empties the cache) and run the same command again."
-	elif grep -qE 'Could not resolve|Temporary failure resolving|Failed to fetch|Connection (refused|timed out)|Could not fetch URL|download of .* failed' "$2"; then
+	check_space "$1" "$2"
+	if grep -qE 'Could not resolve|Temporary failure resolving|Failed to fetch|Connection (refused|timed out)|Could not fetch URL|download of .* failed' "$2"; then
 		die "$1: the network cannot be reached" "See $2; connect, and run the same command again."
 	fi
 	die "$1 failed with status $3" "All of its output is in $2."
