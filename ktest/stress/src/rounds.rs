@@ -20,8 +20,8 @@ use crate::{scene, worker};
 const OBJECTS_MORE: i64 = 64;
 
 /// What may still be charged to a memory cgroup when all of its processes are gone: each CPU settles charges a batch of
-/// 64 pages at a time.
-const BYTES_LEFT: u64 = 8 * 64 * 4096;
+/// 64 pages at a time. Leaks are of another size here too.
+const BYTES_LEFT: u64 = 512 << 10;
 
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
 
