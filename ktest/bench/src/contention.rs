@@ -12,7 +12,7 @@ use nix::unistd::{ForkResult, Pid, fork as fork_program};
 use crate::data::Contention;
 use crate::harness::Session;
 use crate::ids::{Creator, Method, NS_LAST_PID, ipc_id, is_in_use};
-use crate::sys::{self, Child, IdFile, Kind};
+use crate::sys::{self, Child, IdFile, Kind, MOST_PIDS, set_sysctl};
 
 /// So many processes do nothing but create and destroy objects.
 const OTHERS: usize = 2;
@@ -23,6 +23,7 @@ const MAX_TRIES: usize = 100_000;
 /// Counts ids that were not had at once.
 pub fn measure(session: &mut Session) -> Result<()> {
     let wanted = session.effort.rounds * 5;
+    set_sysctl("pid_max", MOST_PIDS)?;
     let others = Others::start(|| sys::wait(sys::fork(&[], Child::Exits)?))?;
     let methods = [
         Method::next_id()?,

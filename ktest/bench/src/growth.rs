@@ -2,14 +2,12 @@
 
 //! Whether the cost of an object stays flat where there are many.
 
-use std::fs;
-
 use anyhow::{Context, Result};
 use nix::libc::c_long;
 
 use crate::harness::{Case, Session, per_operation};
 use crate::ids::{Creator, Method, NEXT_ID, Text, ipc_id};
-use crate::sys::{Child, IdFile, Kind, kill};
+use crate::sys::{Child, IdFile, Kind, MOST_PIDS, kill, set_sysctl};
 
 /// So many objects are timed together.
 const BATCH: u64 = 10;
@@ -54,7 +52,7 @@ fn messages(session: &mut Session) -> Result<()> {
 
 fn processes(session: &mut Session) -> Result<()> {
     let most = session.effort.processes;
-    set_sysctl("pid_max", 1 << 22)?;
+    set_sysctl("pid_max", MOST_PIDS)?;
     set_sysctl("threads-max", 2 * most)?;
     for method in [Method::None, Method::next_id()?, Method::SetTid] {
         let (name, mut creator) = (method.name(), Creator::new(method));
@@ -68,11 +66,6 @@ fn processes(session: &mut Session) -> Result<()> {
         pids.into_iter().try_for_each(kill)?;
     }
     Ok(())
-}
-
-fn set_sysctl(name: &str, value: u64) -> Result<()> {
-    let path = format!("/proc/sys/kernel/{name}");
-    fs::write(&path, value.to_string()).with_context(|| format!("writing {value} to {path}"))
 }
 
 /// Creates `most` objects. For each power of ten on the way, what one of the last objects took is

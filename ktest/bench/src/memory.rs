@@ -54,9 +54,16 @@ fn held(group: &Path, size: usize) -> Result<f64> {
         for _ in 0..HOLDERS {
             scope.spawn(|| {
                 let file = IdFile::open(NEXT_ID);
+                // The first list of a thread may not be all that its first write makes the kernel
+                // allocate or free.
+                let ready = file.and_then(|file| {
+                    file.write(&command)?;
+                    file.write(b"RESET")?;
+                    Ok(file)
+                });
                 barrier.wait();
                 barrier.wait();
-                let armed = file.and_then(|file| file.write(&command));
+                let armed = ready.and_then(|file| file.write(&command));
                 barrier.wait();
                 barrier.wait();
                 if let Err(error) = armed {

@@ -4,7 +4,7 @@
 
 use std::arch::asm;
 use std::ffi::{CStr, OsStr};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -184,6 +184,15 @@ pub fn write_once(path: &CStr, text: &[u8]) -> Result<()> {
     };
     ensure!(usize::try_from(written) == Ok(text.len()), "{}: cannot write", path.to_string_lossy());
     Ok(())
+}
+
+/// As many pids as the kernel allows.
+pub const MOST_PIDS: u64 = 1 << 22;
+
+/// Sets one of the sysctls of the kernel itself.
+pub fn set_sysctl(name: &str, value: u64) -> Result<()> {
+    let path = format!("/proc/sys/kernel/{name}");
+    fs::write(&path, value.to_string()).with_context(|| format!("writing {value} to {path}"))
 }
 
 /// Looks `path` up.
