@@ -18,6 +18,7 @@ mod memory;
 mod nest;
 mod not_used;
 mod objects;
+mod parser;
 mod report;
 mod restoring;
 mod svg;
@@ -90,6 +91,8 @@ enum Part {
     Growth,
     /// What lists are charged
     Memory,
+    /// What the kernel's own benchmark of the parser told
+    Parser,
 }
 
 fn main() -> ExitCode {
@@ -129,6 +132,7 @@ fn measure(short: bool, instructions: bool, kernel: String, parts: &[Part]) -> R
             Part::Contention => contention::measure(&mut session).context("contention")?,
             Part::Growth => growth::measure(&mut session).context("growth")?,
             Part::Memory => memory::measure(&mut session).context("memory")?,
+            Part::Parser => parser::measure(&mut session).context("parser")?,
         }
     }
     let run = Run {
