@@ -86,8 +86,11 @@ pub enum Command {
         shell: Shell,
     },
 
-    /// Print the man page
-    Man,
+    /// Print the man page of nextid, or of one of its commands
+    Man {
+        /// The command
+        command: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

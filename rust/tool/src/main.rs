@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use nextid::{Method, NextId};
 
@@ -54,7 +54,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "nextid", &mut io::stdout());
         }
-        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut io::stdout())?,
+        Command::Man { command } => man(command.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -63,6 +63,17 @@ fn probe(json: bool) -> Result<ExitCode> {
     let probe = Probe::new()?;
     report::print(&probe, json)?;
     Ok(probe.exit_code())
+}
+
+/// Prints the man page of a command, or the one of all.
+fn man(command: Option<&str>) -> Result<()> {
+    let mut page = Cli::command();
+    page.build();
+    if let Some(name) = command {
+        let found = page.find_subcommand(name).with_context(|| format!("no command {name}"))?;
+        page = found.clone().display_name(format!("nextid-{name}"));
+    }
+    Ok(clap_mangen::Man::new(page).render(&mut io::stdout())?)
 }
 
 /// Opens the file of this thread, or goes without and says so.

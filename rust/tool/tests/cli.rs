@@ -529,7 +529,12 @@ fn completions_and_man_page() -> Outcome {
     let output = nextid("man");
     let text = String::from_utf8_lossy(&output.stdout);
     ensure(output.status.success() && text.contains(".TH nextid"), output.status)?;
-    ensure(text.contains("Exit status"), "no exit statuses in the man page")
+    ensure(text.contains("Exit status"), "no exit statuses in the man page")?;
+    let output = nextid("man restore");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let is_page = text.contains(".TH nextid-restore") && text.contains("dry");
+    ensure(output.status.success() && is_page, output.status)?;
+    expect_error(&nextid("man tea"), 1, "no command tea")
 }
 
 fn wrong_command_line() -> Outcome {
