@@ -11,9 +11,9 @@
 //! # Ok::<(), criu_images::Error>(())
 //! ```
 //!
-//! It reads the format that CRIU writes since version 2, "images v1.1". Files are taken for
-//! hostile: what is malformed is an [`Error`] that names file and byte, and no length that a file
-//! claims is allocated before the file is seen to be as long.
+//! It reads the format that CRIU 4 writes, "images v1.1". Files are taken for hostile: what is
+//! malformed is an [`Error`] that names file and byte, and no length that a file claims is
+//! allocated before the file is seen to be as long.
 
 mod error;
 mod image;
@@ -64,8 +64,7 @@ impl Dump {
         if entry.img_version != VERSION {
             let found = entry.img_version;
             return Err(inventory.invalid(format!(
-                "image format version {found}; version {VERSION} is understood, which CRIU writes \
-                 since its version 2"
+                "image format version {found}; {VERSION} is understood, which CRIU 4 writes"
             )));
         }
         // The namespaces of CRIU itself, which those of the tree are compared with.

@@ -106,8 +106,8 @@ fn a_folder_without_images() {
 #[test]
 fn another_version() {
     let error = damaged("inventory.img", |bytes| bytes[9] = 3);
-    let expected = "inventory.img, byte 4: image format version 3; version 2 is understood, which \
-                    CRIU writes since its version 2";
+    let expected =
+        "inventory.img, byte 4: image format version 3; 2 is understood, which CRIU 4 writes";
     assert_eq!(error, expected);
 }
 
