@@ -3,19 +3,19 @@
 //! What a command prints: text for people, JSON for programs.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 
 use anyhow::Result;
 use serde::Serialize;
 
 /// Prints `report` on standard output.
 pub fn print<R: Display + Serialize>(report: &R, json: bool) -> Result<()> {
-    let mut out = anstream::stdout().lock();
+    let mut out = BufWriter::new(anstream::stdout());
     if json {
         serde_json::to_writer_pretty(&mut out, report)?;
         writeln!(out)?;
     } else {
         write!(out, "{report}")?;
     }
-    Ok(())
+    Ok(out.flush()?)
 }
