@@ -11,7 +11,7 @@ use nix::unistd::{ForkResult, Pid, fork as fork_program};
 
 use crate::data::Contention;
 use crate::harness::Session;
-use crate::ids::{Creator, Method, NS_LAST_PID, ipc_id, is_in_use};
+use crate::ids::{Method, NS_LAST_PID, ipc_id, is_in_use};
 use crate::sys::{self, Child, IdFile, Kind, MOST_PIDS, set_sysctl};
 
 /// So many processes do nothing but create and destroy objects.
@@ -32,22 +32,22 @@ pub fn measure(session: &mut Session) -> Result<()> {
         Method::SysctlOnce(NS_LAST_PID),
     ];
     for (method, first) in methods.into_iter().zip((1_000_000..).step_by(500_000)) {
-        let create = |creator: &mut Creator, i: c_int| {
+        let create = |method: &Method, i: c_int| {
             // Not one after another: a cursor that was moved must not be right by chance.
             let pid = first + 7 * i;
-            Ok((pid, creator.process(&[pid], Child::Exits)?))
+            Ok((pid, method.process(&[pid], Child::Exits)?))
         };
-        count(session, "fork", method, wanted, create, sys::wait)?;
+        count(session, "fork", &method, wanted, create, sys::wait)?;
     }
     drop(others);
 
     let others = Others::start(|| Kind::Message.create().and_then(|id| Kind::Message.remove(id)))?;
     let first = ipc_id(1000)?;
     for method in Method::all_for_ipc(Kind::Message)?.into_iter().skip(1) {
-        let create = |creator: &mut Creator, i: c_int| {
-            Ok((first + i, creator.ipc(Kind::Message, first + i)?))
+        let create = |method: &Method, i: c_int| {
+            Ok((first + i, method.ipc(Kind::Message, first + i)?))
         };
-        count(session, "msg", method, wanted, create, |id| Kind::Message.remove(id))?;
+        count(session, "msg", &method, wanted, create, |id| Kind::Message.remove(id))?;
     }
     drop(others);
     Ok(())
@@ -57,18 +57,18 @@ pub fn measure(session: &mut Session) -> Result<()> {
 fn count(
     session: &mut Session,
     object: &str,
-    method: Method,
+    method: &Method,
     wanted: usize,
-    create: impl Fn(&mut Creator, c_int) -> Result<(c_int, c_int)>,
+    create: impl Fn(&Method, c_int) -> Result<(c_int, c_int)>,
     remove: impl Fn(c_int) -> std::io::Result<()>,
 ) -> Result<()> {
-    let (case, mut creator) = (method.name(), Creator::new(method));
+    let case = method.name();
     let (mut wrong, mut refused) = (0, 0);
     let start = Instant::now();
     for i in 0..wanted {
         session.progress(&format!("{object} beside others, {case}"), i, wanted);
         for tries in 1.. {
-            match create(&mut creator, c_int::try_from(i)?) {
+            match create(method, c_int::try_from(i)?) {
                 Ok((id, got)) => {
                     remove(got)?;
                     if id == got {

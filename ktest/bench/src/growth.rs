@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use nix::libc::c_long;
 
 use crate::harness::{Case, Session, per_operation};
-use crate::ids::{Creator, Method, NEXT_ID, Text, ipc_id};
+use crate::ids::{Method, NEXT_ID, ipc_id, write_command};
 use crate::sys::{Child, IdFile, Kind, MOST_PIDS, kill, set_sysctl};
 
 /// So many objects are timed together.
@@ -37,11 +37,11 @@ fn messages(session: &mut Session) -> Result<()> {
     let first = ipc_id(0)?;
     let methods = [Method::None, Method::next_id()?, Method::Sysctl(IdFile::open(KIND.sysctl())?)];
     for method in methods {
-        let (name, mut creator) = (method.name(), Creator::new(method));
+        let name = method.name();
         let create = |n| {
             let wanted = first + i32::try_from(n)?;
-            let id = creator.ipc(KIND, wanted)?;
-            creator.check(wanted, id)?;
+            let id = method.ipc(KIND, wanted)?;
+            method.check(wanted, id)?;
             Ok(id)
         };
         let ids = grow(session, "message queues", name, most, create)?;
@@ -55,11 +55,11 @@ fn processes(session: &mut Session) -> Result<()> {
     set_sysctl("pid_max", MOST_PIDS)?;
     set_sysctl("threads-max", 2 * most)?;
     for method in [Method::None, Method::next_id()?, Method::SetTid] {
-        let (name, mut creator) = (method.name(), Creator::new(method));
+        let name = method.name();
         let create = |n| {
             let wanted = FIRST_PID + i32::try_from(n)?;
-            let pid = creator.process(&[wanted], Child::Pauses)?;
-            creator.check(wanted, pid)?;
+            let pid = method.process(&[wanted], Child::Pauses)?;
+            method.check(wanted, pid)?;
             Ok(pid)
         };
         let pids = grow(session, "processes", name, most, create)?;
@@ -119,5 +119,7 @@ fn lists(session: &mut Session) -> Result<()> {
 /// Asks for `size` ids, as long as pids commonly are.
 pub fn list_command(size: usize) -> Vec<u8> {
     let ids: Vec<c_long> = (10_000..).take(size).collect();
-    Text::default().command(&ids).to_vec()
+    let mut command = Vec::new();
+    write_command(&mut command, &ids).expect("a Vec takes all that is written");
+    command
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 
 use anyhow::{Context, Result, ensure};
 use nix::libc::{c_long, pid_t};
@@ -16,32 +16,21 @@ pub const NEXT_ID: &CStr = c"/proc/thread-self/next_id";
 /// The last pid that the kernel chose.
 pub const NS_LAST_PID: &CStr = c"/proc/sys/kernel/ns_last_pid";
 
-/// Commands, in a buffer that is reused.
-#[derive(Default)]
-pub struct Text {
-    bytes: Vec<u8>,
-    digits: itoa::Buffer,
-}
+/// The longest command of as many pids as there can be, in bytes.
+const MOST_TEXT: usize = 512;
 
-impl Text {
-    /// `LONG X`, or `LONG<n> X0 ... X<n-1>`.
-    pub fn command<I: Copy + Into<c_long>>(&mut self, ids: &[I]) -> &[u8] {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(b"LONG");
-        if ids.len() != 1 {
-            self.bytes.extend_from_slice(self.digits.format(ids.len()).as_bytes());
-        }
-        for &id in ids {
-            self.bytes.push(b' ');
-            self.bytes.extend_from_slice(self.digits.format(id.into()).as_bytes());
-        }
-        &self.bytes
+/// Writes the command `LONG X`, or `LONG<n> X0 ... X<n-1>`.
+pub fn write_command<I: Copy + Into<c_long>>(out: &mut impl Write, ids: &[I]) -> io::Result<()> {
+    let mut digits = itoa::Buffer::new();
+    out.write_all(b"LONG")?;
+    if ids.len() != 1 {
+        out.write_all(digits.format(ids.len()).as_bytes())?;
     }
-
-    /// The id alone.
-    pub fn number(&mut self, id: c_int) -> &[u8] {
-        self.digits.format(id).as_bytes()
+    for &id in ids {
+        out.write_all(b" ")?;
+        out.write_all(digits.format(id.into()).as_bytes())?;
     }
+    Ok(())
 }
 
 /// How the id of an object is chosen.
@@ -98,48 +87,41 @@ impl Method {
     }
 }
 
-/// Creates objects by one method.
-pub struct Creator {
-    method: Method,
-    text: Text,
-}
-
-impl Creator {
-    /// A creator by `method`.
-    pub fn new(method: Method) -> Self {
-        Self { method, text: Text::default() }
-    }
-
+impl Method {
     /// Creates an IPC object that is to have `id`. Returns the id that it has.
-    pub fn ipc(&mut self, kind: Kind, id: c_int) -> Result<c_int> {
-        match &self.method {
-            Method::None | Method::SetTid => {}
-            Method::NextId(file) => file.write(self.text.command(&[id]))?,
-            Method::Sysctl(file) => file.write_at_start(self.text.number(id))?,
-            Method::SysctlOnce(path) => write_once(path, self.text.number(id))?,
+    pub fn ipc(&self, kind: Kind, id: c_int) -> Result<c_int> {
+        match self {
+            Self::None | Self::SetTid => {}
+            Self::NextId(file) => arm(file, &[id])?,
+            Self::Sysctl(file) => file.write_at_start(itoa::Buffer::new().format(id).as_bytes())?,
+            Self::SysctlOnce(path) => write_once(path, itoa::Buffer::new().format(id).as_bytes())?,
         }
         Ok(kind.create()?)
     }
 
     /// Forks a process that is to have `ids`, innermost pid namespace first. Returns the id that it
     /// has there.
-    pub fn process(&mut self, ids: &[pid_t], child: Child) -> Result<pid_t> {
+    pub fn process(&self, ids: &[pid_t], child: Child) -> Result<pid_t> {
         Ok(fork(self.choose_task(ids)?, child)?)
     }
 
     /// Creates a thread that is to have `ids`, and waits for its end. Returns the id that it had.
-    pub fn thread(&mut self, ids: &[pid_t]) -> Result<pid_t> {
+    pub fn thread(&self, ids: &[pid_t]) -> Result<pid_t> {
         Ok(thread(self.choose_task(ids)?)?)
     }
 
     /// Chooses the ids of the next task, and returns those that are to be passed to clone3(2).
-    fn choose_task<'a>(&mut self, ids: &'a [pid_t]) -> Result<&'a [pid_t]> {
-        match &self.method {
-            Method::None => {}
-            Method::NextId(file) => file.write(self.text.command(ids))?,
-            Method::SetTid => return Ok(ids),
-            Method::Sysctl(file) => file.write_at_start(self.text.number(ids[0] - 1))?,
-            Method::SysctlOnce(path) => write_once(path, self.text.number(ids[0] - 1))?,
+    fn choose_task<'a>(&self, ids: &'a [pid_t]) -> Result<&'a [pid_t]> {
+        match self {
+            Self::None => {}
+            Self::NextId(file) => arm(file, ids)?,
+            Self::SetTid => return Ok(ids),
+            Self::Sysctl(file) => {
+                file.write_at_start(itoa::Buffer::new().format(ids[0] - 1).as_bytes())?;
+            }
+            Self::SysctlOnce(path) => {
+                write_once(path, itoa::Buffer::new().format(ids[0] - 1).as_bytes())?;
+            }
         }
         Ok(&[])
     }
@@ -147,12 +129,22 @@ impl Creator {
     /// An error unless the id is the one that was wanted, where one was.
     pub fn check(&self, wanted: c_int, got: c_int) -> Result<()> {
         ensure!(
-            matches!(self.method, Method::None) || wanted == got,
+            matches!(self, Self::None) || wanted == got,
             "{}: wanted id {wanted}, got {got}",
-            self.method.name()
+            self.name()
         );
         Ok(())
     }
+}
+
+/// Arms `ids`. The text is on the stack, which a fork copies at any rate: the heap would be copied
+/// for the text alone.
+fn arm(file: &IdFile, ids: &[pid_t]) -> Result<()> {
+    let mut text = [0; MOST_TEXT];
+    let mut rest = &mut text[..];
+    write_command(&mut rest, ids)?;
+    let len = MOST_TEXT - rest.len();
+    file.write(&text[..len])
 }
 
 /// Whether a creation failed because its id is in use.
@@ -179,9 +171,10 @@ mod tests {
 
     #[test]
     fn commands_are_written_out() {
-        let mut text = Text::default();
-        assert_eq!(text.command(&[7]), b"LONG 7");
-        assert_eq!(text.command(&[7, -512, 9001]), b"LONG3 7 -512 9001");
-        assert_eq!(text.number(42), b"42");
+        for (ids, text) in [(&[7][..], "LONG 7"), (&[7, -512, 9001], "LONG3 7 -512 9001")] {
+            let mut out = Vec::new();
+            write_command(&mut out, ids).unwrap();
+            assert_eq!(out, text.as_bytes());
+        }
     }
 }

@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use serde::Serialize;
 
 use crate::clock::Clock;
@@ -121,6 +122,8 @@ fn run(command: Command) -> Result<()> {
 
 fn measure(short: bool, instructions: bool, kernel: String, parts: &[Part]) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "this must be run as root, in a guest");
+    // A fork copies what of this program is in memory: the same in each boot.
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
     let clock = if instructions { Clock::instructions()? } else { Clock::Raw };
     let effort = if short { Effort::SHORT } else { Effort::LONG };
     let mut session = Session::new(clock, effort);

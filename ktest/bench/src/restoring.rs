@@ -7,7 +7,7 @@ use nix::libc::pid_t;
 
 use crate::data::Measurement;
 use crate::harness::{Case, Session};
-use crate::ids::{Creator, Method, ipc_id};
+use crate::ids::{Method, ipc_id};
 use crate::nest::nested;
 use crate::sys::{Child, Kind, wait};
 
@@ -37,10 +37,10 @@ pub fn measure(session: &mut Session) -> Result<()> {
 fn processes(session: &mut Session, levels: usize) -> Result<Vec<Measurement>> {
     let ids = vec![FREE_ID; levels];
     let cases = Method::all_for_tasks(levels)?.into_iter().map(|method| {
-        let (name, mut creator, ids) = (method.name(), Creator::new(method), &ids);
+        let (name, ids) = (method.name(), &ids);
         Case::new(name, move || {
-            let pid = creator.process(ids, Child::Exits)?;
-            creator.check(ids[0], pid)?;
+            let pid = method.process(ids, Child::Exits)?;
+            method.check(ids[0], pid)?;
             Ok(wait(pid)?)
         })
     });
@@ -51,12 +51,12 @@ fn processes(session: &mut Session, levels: usize) -> Result<Vec<Measurement>> {
 
 fn threads(session: &mut Session) -> Result<()> {
     let cases = Method::all_for_tasks(1)?.into_iter().map(|method| {
-        let (name, mut creator) = (method.name(), Creator::new(method));
+        let name = method.name();
         let mut ids = (FREE_ID..).take(THREADS).cycle();
         Case::new(name, move || {
             let id = ids.next().expect("a cycle has no end");
-            let tid = creator.thread(&[id])?;
-            creator.check(id, tid)
+            let tid = method.thread(&[id])?;
+            method.check(id, tid)
         })
     });
     session.compare("thread", None, cases.collect())
@@ -65,11 +65,11 @@ fn threads(session: &mut Session) -> Result<()> {
 fn ipc(session: &mut Session, kind: Kind) -> Result<()> {
     let first = ipc_id(0)?;
     let cases = Method::all_for_ipc(kind)?.into_iter().map(|method| {
-        let (name, mut creator) = (method.name(), Creator::new(method));
+        let name = method.name();
         let create = move |i| {
             let wanted = first + i32::try_from(i)?;
-            let id = creator.ipc(kind, wanted)?;
-            creator.check(wanted, id)?;
+            let id = method.ipc(kind, wanted)?;
+            method.check(wanted, id)?;
             Ok(id)
         };
         Case::creation(name, create, move |id| Ok(kind.remove(id)?))
