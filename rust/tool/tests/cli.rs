@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         test("restore_that_fails_is_undone", root, restore_that_fails_is_undone),
         test("restore_of_damaged_images", true, restore_of_damaged_images),
         test("dry_run", true, dry_run),
+        test("names_that_a_terminal_would_obey", true, names_that_a_terminal_would_obey),
         test("completions_and_man_page", true, completions_and_man_page),
         test("wrong_command_line", true, wrong_command_line),
     ];
@@ -518,6 +519,13 @@ semaphore set           0  0x00000099  0666     0:0  3 semaphores
 shared memory           0  0x00000077  0600     0:0  10000 bytes
 ",
     )
+}
+
+fn names_that_a_terminal_would_obey() -> Outcome {
+    let copy = damaged("container", "core-43.img", b"session", b"\x1b[31mse")?;
+    let output = command("restore --dry-run").arg(copy.path()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure(text.contains("43 ?[31mse ") && !text.contains('\x1b'), &output)
 }
 
 fn completions_and_man_page() -> Outcome {

@@ -109,7 +109,10 @@ fn hear(reports: &mut BufReader<File>) -> Result<()> {
         ensure!(heard > 0, "a process that is being restored hangs, or was killed");
     }
     let mut report = String::new();
-    reports.read_line(&mut report)?;
+    ensure!(
+        reports.read_line(&mut report)? > 0,
+        "the processes that are being restored were killed"
+    );
     match report.trim_end().split_once(' ') {
         None => Ok(()),
         Some((status, text)) => {

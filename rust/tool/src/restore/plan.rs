@@ -63,7 +63,26 @@ impl Plan {
         let mut planner = Planner::new(&dump.processes);
         planner.plan_sessions()?;
         planner.plan_groups();
-        Ok(planner.finish())
+        let plan = planner.finish();
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Checks that each process is forked: none waits for one that is below itself.
+    fn check(&self) -> Result<()> {
+        let mut is_forked = vec![false; self.nodes.len()];
+        let mut forked = vec![0];
+        while let Some(place) = forked.pop() {
+            is_forked[place] = true;
+            forked.extend(self.nodes[place].early.iter().chain(&self.nodes[place].late));
+        }
+        match is_forked.iter().position(|&it| !it) {
+            Some(place) => {
+                let Node { pid, session, .. } = self.nodes[place];
+                bail!("process {pid} is in session {session}, which is led from below it")
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether a process group is one of the tree, and not that of whoever restores it.
@@ -319,6 +338,13 @@ mod tests {
         let error = Plan::new(&dump(&tree)).unwrap_err().to_string();
         let expected = "process 8 is in session 9, which no parent of it can have been in";
         assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_session_that_is_led_from_below() {
+        let tree = [(1, 0, 1, 1), (8, 0, 9, 9), (9, 1, 9, 9)];
+        let error = Plan::new(&dump(&tree)).unwrap_err().to_string();
+        assert_eq!(error, "process 8 is in session 9, which is led from below it");
     }
 
     #[test]

@@ -149,7 +149,8 @@ impl View {
         let mut stack = vec![(0, String::new(), String::new())];
         while let Some((place, branch, indent)) = stack.pop() {
             let process = &self.processes[place];
-            lines.push((format!("{branch}{} {}", process.pid, process.name), Some(process)));
+            let name = printable(&process.name);
+            lines.push((format!("{branch}{} {name}", process.pid), Some(process)));
             let mut below = process.threads.len() + children[place].len();
             let mut next = || {
                 below -= 1;
@@ -158,6 +159,7 @@ impl View {
             for thread in &process.threads {
                 let (branch, _) = next();
                 let ThreadView { tid, name } = thread;
+                let name = printable(name);
                 lines.push((format!("{indent}{branch}thread {tid} {name}"), None));
             }
             let mut deeper = Vec::new();
@@ -169,4 +171,9 @@ impl View {
         }
         lines
     }
+}
+
+/// A name as it can be shown: it may hold what a terminal would obey.
+fn printable(name: &str) -> String {
+    name.replace(char::is_control, "?")
 }
