@@ -47,14 +47,15 @@ suite_stress-long() { LIMIT=14400 in_guest "$stress" rounds --rounds "${ROUNDS:-
 suite_faults() { in_guest "$stress" faults; }
 
 # upstream: the tree's own kselftests, on the kernel without the series and on the one with it.
-upstream=(clone3 pidfd pid_namespace ipc proc mqueue cgroup namespaces)
+upstream="clone3 pidfd pid_namespace ipc proc mqueue namespaces"
 prepare_upstream() {
 	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/qemu/pristine" "$TOP/qemu/build" "${CONFIG[@]}" &&
-		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=${upstream[*]}" INSTALL_PATH="$CACHE/upstream-$KVER"
+		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=$upstream cgroup" INSTALL_PATH="$CACHE/upstream-$KVER"
 }
 suite_upstream() {
-	local run=("$TOP/qemu/guest" "${CONFIG[@]}" --timeout 3600 --)
-	run+=("$CACHE/upstream-$KVER/run_kselftest.sh" --override-timeout 120)
+	local run=("$TOP/qemu/guest" "${CONFIG[@]}" --timeout 3600 -- "$CACHE/upstream-$KVER/run_kselftest.sh") collection
+	run+=(--override-timeout 180 --test cgroup:test_pids)
+	for collection in $upstream; do run+=(--collection "$collection"); done
 	"$TOP/qemu/pristine" "${run[@]}" >"$RESULTS/upstream.pristine" 2>&1 || true
 	"${run[@]}" >"$RESULTS/upstream.patched" 2>&1 || true
 	"$TOP/ktest/upstream" "$RESULTS/upstream."{pristine,patched}
