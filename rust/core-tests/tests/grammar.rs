@@ -74,10 +74,13 @@ fn g2_keywords_are_upper_case_and_exact() {
         [
             "long 7",
             "Long 7",
+            "lONG 7",
+            "LONg 7",
             "LON 7",
             "LONGS 7",
             "LLONG 7",
             "reset",
+            "rESET",
             "RESE",
             "RESETS",
             "RESET1",
