@@ -37,7 +37,7 @@ stage() {
 	pid=$!
 	set +m
 	# shellcheck disable=SC2064 # the values of now
-	trap "kill -- -$pid 2>/dev/null || true; say; die '$name: interrupted' 'Run the same command again: it goes on from here.'" INT TERM
+	trap "kill -- -$pid 2>/dev/null || true; say; die '$name: interrupted' 'Run the same command again: it goes on from here.'" HUP INT TERM
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.2
 		((SECONDS - shown >= every)) || continue
@@ -45,7 +45,7 @@ stage() {
 		draw_stage "$name" "$(count_steps "$log")" "$steps" $((SECONDS - start)) || true
 	done
 	wait "$pid" || status=$?
-	trap - INT TERM
+	trap - HUP INT TERM
 	[[ ! -t 2 ]] || printf '\r\e[K' >&2
 	if ((status)); then
 		say "--- from $log:"
