@@ -44,9 +44,8 @@ pub fn measure(session: &mut Session) -> Result<()> {
     let others = Others::start(|| Kind::Message.create().and_then(|id| Kind::Message.remove(id)))?;
     let first = ipc_id(1000)?;
     for method in Method::all_for_ipc(Kind::Message)?.into_iter().skip(1) {
-        let create = |method: &Method, i: c_int| {
-            Ok((first + i, method.ipc(Kind::Message, first + i)?))
-        };
+        let create =
+            |method: &Method, i: c_int| Ok((first + i, method.ipc(Kind::Message, first + i)?));
         count(session, "msg", &method, wanted, create, |id| Kind::Message.remove(id))?;
     }
     drop(others);
