@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 
 # The distribution's rustc comes before any rustup toolchain: the kernel needs the library source that belongs to it.
-KERNEL_PATH=/usr/bin:/bin:/usr/sbin:/sbin:$TOOLS/bin:$PATH
+KERNEL_PATH=$TOOLS/bin:/usr/bin:/bin:/usr/sbin:/sbin:$PATH
 
 # The suffix of the newest complete LLVM that is installed: "-22"; nothing if there is none.
 llvm_suffix() {
