@@ -2,7 +2,7 @@
 
 //! What a run of the measurements leaves behind, as JSON.
 
-use std::fs;
+use std::{fmt, fs};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,16 @@ pub enum Unit {
     Instructions,
     /// Bytes of memory.
     Bytes,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nanoseconds => "ns",
+            Self::Instructions => "instructions",
+            Self::Bytes => "bytes",
+        })
+    }
 }
 
 /// All rounds of one case.

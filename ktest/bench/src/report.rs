@@ -2,7 +2,7 @@
 
 //! Turns what was measured into tables, charts and verdicts.
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -138,11 +138,13 @@ fn sections(results: &Results) -> Result<Vec<(&'static str, String)>> {
 fn setting(results: &Results) -> Result<String> {
     let mut text = String::new();
     for run in &results.runs {
+        let rounds = run.measurements.iter().map(|m| m.rounds.len()).max();
         writeln!(
             text,
-            "- {}, {}: Linux {}, {} × {}, {} MiB",
+            "- {}, {}, {} rounds: Linux {}, {} × {}, {} MiB",
             run.kernel.name,
-            unit(run.unit),
+            run.unit,
+            rounds.unwrap_or_default(),
             run.kernel.uname,
             run.machine.processors,
             run.machine.processor,
@@ -150,14 +152,6 @@ fn setting(results: &Results) -> Result<String> {
         )?;
     }
     Ok(text)
-}
-
-fn unit(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Nanoseconds => "ns",
-        Unit::Instructions => "instructions",
-        Unit::Bytes => "bytes",
-    }
 }
 
 fn not_used(results: &Results) -> Result<String> {
@@ -357,12 +351,6 @@ fn growth_curves(results: &Results, group: &str) -> Vec<Curve> {
         Curve { name: case.to_owned(), points: points.collect() }
     });
     curves.filter(|curve| curve.points.len() > 1).collect()
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(unit(*self))
-    }
 }
 
 #[cfg(test)]
