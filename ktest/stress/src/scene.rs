@@ -96,8 +96,10 @@ impl Stage {
         Ok(())
     }
 
-    fn places(&self) -> std::ops::Range<usize> {
-        self.first_place..self.first_place + PROCESSES * THREADS
+    /// The first id of each list that the threads of the scene have for themselves.
+    fn own_ids(&self) -> impl Iterator<Item = i64> {
+        let places = self.first_place..self.first_place + PROCESSES * THREADS;
+        places.flat_map(worker::process_ids_at)
     }
 }
 
@@ -138,7 +140,9 @@ pub fn play_all(
             tally.fail(format_args!("{}: ended with status {status}", stage.scene.name));
         }
         if stage.scene.doomed {
-            report(stage, check_ids(stage, MAX_LEVELS));
+            // All that is left of it is the initial pid namespace.
+            let ids = stage.own_ids().flat_map(|first| first..first + MAX_LEVELS as i64);
+            report(stage, check_ids(tally, ids.map(|first| Ids { first, count: 1 })));
         }
     }
     Ok(())
@@ -221,7 +225,9 @@ fn play_as_init(stage: Stage) -> Result<()> {
     while sys::wait(-1) != Err(Errno::ECHILD) {}
 
     remove_objects_of_victims()?;
-    check_ids(stage, stage.askable())
+    let own = stage.own_ids().map(|first| Ids { first, count: stage.askable() });
+    let shared = worker::shared_process_ids().map(|first| Ids { first, count: 1 });
+    check_ids(stage.tally, own.chain(shared))
 }
 
 /// A worker process.
@@ -251,28 +257,16 @@ fn remove_objects_of_victims() -> Result<()> {
     Ok(())
 }
 
-/// Wants each id of the scene, at as many levels, to be free: makes a process with it.
-fn check_ids(stage: Stage, levels: usize) -> Result<()> {
+/// Wants ids that were used to be free: makes a process with each list.
+fn check_ids(tally: &Tally, lists: impl Iterator<Item = Ids>) -> Result<()> {
     let file = NextId::open()?;
-    for first in stage.places().flat_map(worker::process_ids_at).chain(worker::shared_process_ids())
-    {
-        let lists: &[Ids] = if stage.scene.doomed {
-            // All that is left of it is the initial pid namespace.
-            &std::array::from_fn::<_, MAX_LEVELS, _>(|level| Ids {
-                first: first + level as i64,
-                count: 1,
-            })
-        } else {
-            &[Ids { first, count: levels }]
-        };
-        for &ids in lists {
-            file.arm_few(ids)?;
-            stage.tally.count(Count::Arms);
-            let pid = sys::create(Creation::Fork, &|| 0)
-                .with_context(|| format!("{ids:?} cannot be had any more"))?;
-            sys::wait(pid)?;
-            ensure!(i64::from(pid) == ids.first, "{ids:?} came out as {pid}");
-        }
+    for ids in lists {
+        file.arm_few(ids)?;
+        tally.count(Count::Arms);
+        let pid = sys::create(Creation::Fork, &|| 0)
+            .with_context(|| format!("{ids:?} cannot be had any more"))?;
+        sys::wait(pid)?;
+        ensure!(i64::from(pid) == ids.first, "{ids:?} came out as {pid}");
     }
     Ok(())
 }
