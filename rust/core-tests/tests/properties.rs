@@ -9,7 +9,7 @@ use proptest::test_runner::RngSeed;
 /// The same texts each time: what is new is for the fuzzer to find.
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: 2000,
+        cases: 1000,
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(2008),
         ..ProptestConfig::default()

@@ -178,23 +178,23 @@ fn a_missing_core() {
     assert!(error.path.ends_with("core-45.img"), "{error}");
 }
 
-/// Whatever is cut off, it is an error or a smaller dump, and no panic.
+/// Whatever is cut off from where the structure is, it is an error or a smaller dump, and no panic.
 #[test]
 fn each_file_cut_anywhere() {
     for_each_file(|path, bytes| {
-        for length in 0..bytes.len().min(200) {
+        for length in 0..bytes.len().min(100) {
             fs::write(path, &bytes[..length]).unwrap();
             read(path.parent().unwrap());
         }
     });
 }
 
-/// Whatever byte is damaged, it is an error or another dump, and no panic.
+/// Whatever byte is damaged where the structure is, it is an error or another dump, and no panic.
 #[test]
 fn each_byte_damaged() {
     for_each_file(|path, bytes| {
-        for place in 0..bytes.len().min(200) {
-            for damage in [0x01, 0x80, 0xff] {
+        for place in 0..bytes.len().min(100) {
+            for damage in [0x01, 0xff] {
                 let mut bytes = bytes.to_vec();
                 bytes[place] ^= damage;
                 fs::write(path, bytes).unwrap();
