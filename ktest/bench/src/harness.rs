@@ -142,13 +142,14 @@ impl Session {
         mut cases: Vec<Case<'_>>,
     ) -> Result<()> {
         let clock = self.clock;
-        let counts: Vec<usize> =
-            cases.iter_mut().map(|case| case.calibrate(clock)).collect::<Result<_>>()?;
+        let counts = cases.iter_mut().map(|case| case.calibrate(clock)).collect::<Result<Vec<_>>>();
+        let counts = counts.with_context(|| group.to_owned())?;
         let mut rounds = vec![Vec::with_capacity(self.effort.rounds); cases.len()];
         for round in 0..self.effort.rounds {
             self.progress(group, round, self.effort.rounds);
             for ((case, &count), rounds) in cases.iter_mut().zip(&counts).zip(&mut rounds) {
-                rounds.push(per_operation(case.run(clock, count)?, count));
+                let taken = case.run(clock, count).with_context(|| group.to_owned())?;
+                rounds.push(per_operation(taken, count));
             }
         }
         for (case, rounds) in cases.iter().zip(rounds) {

@@ -17,8 +17,8 @@ const LEVELS: [usize; 5] = [1, 2, 4, 8, 32];
 /// Ids that nothing else has here.
 const FREE_ID: pid_t = 20_000;
 
-/// A thread may still have its id when it has told that it ends: this many take turns.
-const THREADS: usize = 64;
+/// A thread may still have its id when it has told that it ends: so many take turns.
+const THREADS: usize = 8192;
 
 /// Measures processes, threads and IPC objects.
 pub fn measure(session: &mut Session) -> Result<()> {
