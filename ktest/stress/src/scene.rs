@@ -3,7 +3,9 @@
 //! Sets of namespaces, and what happens in each of them.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::RawFd;
+use std::thread::Builder;
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
@@ -232,12 +234,22 @@ fn play_as_init(stage: Stage) -> Result<()> {
 
 /// A worker process.
 fn work(stage: Stage, process: usize) -> Result<()> {
-    let threads = (0..THREADS).map(|thread| {
+    let mut threads = Vec::new();
+    for thread in 0..THREADS {
         let place = stage.first_place + process * THREADS + thread;
         let seed = stage.seed ^ ((place as u64) << 32);
-        std::thread::spawn(move || Worker::new(stage, place, seed)?.run(stage.arms))
-    });
-    for thread in threads.collect::<Vec<_>>() {
+        threads.push(loop {
+            let worker = move || Worker::new(stage, place, seed)?.run(stage.arms);
+            match Builder::new().spawn(worker) {
+                // The tasks of the threads before have used the limit up for a moment.
+                Err(error) if stage.scene.limited && error.kind() == ErrorKind::WouldBlock => {
+                    sys::sleep(100);
+                }
+                thread => break thread.context("a worker thread")?,
+            }
+        });
+    }
+    for thread in threads {
         thread.join().ok().context("a thread panicked")??;
     }
     Ok(())

@@ -526,13 +526,19 @@ fn check_task(
     Ok(())
 }
 
-/// What a child does that is to have `ids`, and, where it is to `look`, nothing armed.
+/// What a child does that is to have `ids`, and, where it is to `look`, nothing armed: until it arms something, to exit with.
 fn child_with(ids: Ids, look: bool) -> i32 {
     if i64::from(sys::getpid()) != ids.first {
         return status::WRONG_ID;
     }
-    if look && NextId::open().and_then(NextId::state_of_few) != Ok(None) {
-        return status::INHERITED;
+    if look {
+        let Ok(file) = NextId::open() else { return status::SYSTEM };
+        if file.state_of_few() != Ok(None) {
+            return status::INHERITED;
+        }
+        if file.arm_few(ids).is_err() {
+            return status::SYSTEM;
+        }
     }
     status::OK
 }
