@@ -16,7 +16,7 @@ run: ## restore a process tree and ipc objects by id, on a kernel with the serie
 	@ktest/demo $(config)
 
 test: ## everything that CI runs: host tests, KUnit, kselftest, static checks
-	@ktest/run $(config) host kunit-vng kunit-uml kselftest stress checks
+	@ktest/run $(config) host kunit-vng kunit-uml kselftest checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
 	@ktest/run $(config) kunit-vng kunit-uml
