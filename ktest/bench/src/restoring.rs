@@ -18,7 +18,7 @@ const LEVELS: [usize; 5] = [1, 2, 4, 8, 32];
 const FREE_ID: pid_t = 20_000;
 
 /// A thread may still have its id when it has told that it ends: so many take turns.
-const THREADS: usize = 8192;
+const THREADS: usize = 2000;
 
 /// Measures processes, threads and IPC objects.
 pub fn measure(session: &mut Session) -> Result<()> {
@@ -50,9 +50,10 @@ fn processes(session: &mut Session, levels: usize) -> Result<Vec<Measurement>> {
 }
 
 fn threads(session: &mut Session) -> Result<()> {
-    let cases = Method::all_for_tasks(1)?.into_iter().map(|method| {
+    let ranges = (FREE_ID..).step_by(THREADS);
+    let cases = Method::all_for_tasks(1)?.into_iter().zip(ranges).map(|(method, first)| {
         let name = method.name();
-        let mut ids = (FREE_ID..).take(THREADS).cycle();
+        let mut ids = (first..).take(THREADS).cycle();
         Case::new(name, move || {
             let id = ids.next().expect("a cycle has no end");
             let tid = method.thread(&[id])?;
