@@ -101,7 +101,7 @@ impl Stage {
     /// The first id of each list that the threads of the scene have for themselves.
     fn own_ids(&self) -> impl Iterator<Item = i64> {
         let places = self.first_place..self.first_place + PROCESSES * THREADS;
-        places.flat_map(worker::process_ids_at)
+        places.flat_map(|place| worker::process_ids_at(place).chain(worker::thread_ids_at(place)))
     }
 }
 
@@ -275,8 +275,15 @@ fn check_ids(tally: &Tally, lists: impl Iterator<Item = Ids>) -> Result<()> {
     for ids in lists {
         file.arm_few(ids)?;
         tally.count(Count::Arms);
-        let pid = sys::create(Creation::Fork, &|| 0)
-            .with_context(|| format!("{ids:?} cannot be had any more"))?;
+        let mut tries = 0..1000;
+        let pid = loop {
+            match sys::create(Creation::Fork, &|| 0) {
+                // The last thread of a process that was waited for may have its ids for a moment still.
+                Err(Errno::EBUSY) if tries.next().is_some() => sys::sleep(1000),
+                created => break created,
+            }
+        };
+        let pid = pid.with_context(|| format!("{ids:?} cannot be had any more"))?;
         sys::wait(pid)?;
         ensure!(i64::from(pid) == ids.first, "{ids:?} came out as {pid}");
     }

@@ -51,13 +51,19 @@ pub fn process_ids_at(place: usize) -> impl Iterator<Item = i64> {
     (first..).step_by(MAX_LEVELS).take(OWN)
 }
 
+/// As [`process_ids_at`], for its threads. A thread that was joined has its ids for a moment still: only a thread, which
+/// waits for that, may ask for them again.
+pub fn thread_ids_at(place: usize) -> impl Iterator<Item = i64> {
+    process_ids_at(PLACES + place)
+}
+
 /// As [`process_ids_at`], for all threads of a scene.
 pub fn shared_process_ids() -> impl Iterator<Item = i64> {
     (900_000..).step_by(MAX_LEVELS).take(SHARED)
 }
 
 /// Places beyond those of the threads, of which each victim has one.
-const VICTIMS: Range<usize> = PLACES..PLACES + 40_000;
+const VICTIMS: Range<usize> = 2 * PLACES..2 * PLACES + 40_000;
 
 const OBJECTS_OF_VICTIMS: Range<i32> = 16384..32768;
 
@@ -171,8 +177,11 @@ impl Worker {
 
     /// As many ids as the scene allows, or fewer, which no other thread asks for.
     fn own_ids(&mut self) -> Ids {
-        let number = self.random.usize(0..OWN);
-        let first = process_ids_at(self.place).nth(number).unwrap_or_default();
+        self.any_of(process_ids_at(self.place))
+    }
+
+    fn any_of(&mut self, mut lists: impl Iterator<Item = i64>) -> Ids {
+        let first = lists.nth(self.random.usize(..OWN)).unwrap_or_default();
         Ids { first, count: self.random.usize(1..=self.stage.askable()) }
     }
 
@@ -373,7 +382,7 @@ impl Worker {
     }
 
     fn thread(&mut self) {
-        let ids = self.own_ids();
+        let ids = self.any_of(thread_ids_at(self.place));
         self.arm(ids);
         let stage = self.stage;
         let thread = loop {
