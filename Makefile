@@ -15,8 +15,8 @@ help: ## this list
 run: ## restore a process tree and ipc objects by id, on a kernel with the series
 	@ktest/demo $(config)
 
-test: ## everything that CI runs: host tests, KUnit, kselftest, static checks
-	@ktest/run $(config) host kunit-vng kunit-uml kselftest checks
+test: ## everything that CI runs: host tests, KUnit, kselftest, stress, static checks
+	@ktest/run $(config) host kunit-vng kunit-uml kselftest stress checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
 	@ktest/run $(config) kunit-vng kunit-uml
