@@ -35,7 +35,9 @@ fn main() {
 
 /// Applies what the series has of [`FILES`] to the empty folder `tree`.
 fn apply_series(tree: &Path) -> PathBuf {
-    let patches = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../patches");
+    // Asked for at run time: another checkout may share the target folder, and with it this program.
+    let folder = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let patches = Path::new(&folder).join("../../patches");
     println!("cargo::rerun-if-changed={}", patches.display());
 
     let series = fs::read_to_string(patches.join("series"))
