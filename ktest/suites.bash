@@ -25,12 +25,12 @@ suite_kunit-uml() { in_guest --backend uml "$TOP/ktest/kunit-in-guest"; }
 prepare_kselftest() {
 	"$TOP/qemu/build" "${CONFIG[@]}" || return
 	[[ ! -d $TREE/tools/testing/selftests/nextid ]] || "$TOP/qemu/build" "${CONFIG[@]}" kselftest-install \
-		TARGETS=nextid FORCE_TARGETS=1 INSTALL_PATH="$CACHE/kselftest-$KVER"
+		TARGETS=nextid FORCE_TARGETS=1 INSTALL_PATH="$CACHE/kselftest-$TREE_NAME"
 }
 suite_kselftest() {
 	[[ -d $TREE/tools/testing/selftests/nextid ]] || { ktap_skip "the series has no kselftests"; return; }
 	# The runner marks the lines of a test program as comments; indented, they are the subtests they are.
-	in_guest "$CACHE/kselftest-$KVER/run_kselftest.sh" --override-timeout 300 | sed 's/^\( *\)# \(.*\)/\1    \2/'
+	in_guest "$CACHE/kselftest-$TREE_NAME/run_kselftest.sh" --override-timeout 300 | sed 's/^\( *\)# \(.*\)/\1    \2/'
 }
 
 # stress: ktest/stress in brief; stress-long: a million lists armed, unless ROUNDS says otherwise; faults: each allocation of a
@@ -64,7 +64,7 @@ suite_upstream() {
 # mutate: each rule taken out of the kernel, in a copy of the tree.
 prepare_mutate() { prepare_kselftest && prepare_stress && "$TOP/qemu/build" --backend uml; }
 suite_mutate() {
-	STRESS=$stress "$TOP/ktest/apart" "$TOP/ktest/mutate" "$TREE" "$CACHE/kselftest-$KVER" "$RESULTS" "${MUTANT:-}"
+	STRESS=$stress "$TOP/ktest/apart" "$TOP/ktest/mutate" "$TREE" "$CACHE/kselftest-$TREE_NAME" "$RESULTS" "${MUTANT:-}"
 }
 
 # checks, checks-all: static checks; the first without those that compile.
