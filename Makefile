@@ -3,14 +3,14 @@
 # is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kunit selftest stress upstream mutate bench check bisect shell kernel tree refresh clean distclean
+.PHONY: help run test kunit selftest stress upstream mutate bench check send-check bisect shell kernel tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nextid
 export KVER KSRC
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
 
 run: ## restore a process tree and ipc objects by id, on a kernel with the series
 	@ktest/demo $(config)
@@ -38,6 +38,9 @@ bench: ## next_id beside every other way to choose an id: Documentation/performa
 
 check: ## every static check
 	@ktest/run $(config) checks-all
+
+send-check: ## write the series as mails to results/send/, and see that git am makes of them what quilt makes of it
+	@qemu/send-check
 
 bisect: ## build each prefix of the series
 	@qemu/bisect $(config)
