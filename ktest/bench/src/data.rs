@@ -4,8 +4,8 @@
 
 use std::{fmt, fs};
 
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use anyhow::Context;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,13 @@ pub struct Measurement {
     /// What `rounds` are in.
     pub unit: Unit,
     /// One value an operation, for each round.
+    #[serde(serialize_with = "hundredths")]
     pub rounds: Vec<f64>,
+}
+
+/// Leaves out the digits that mean nothing.
+fn hundredths<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(|value| (100.0 * value).round() / 100.0))
 }
 
 impl Measurement {
@@ -122,7 +128,7 @@ pub struct Run {
 
 impl Kernel {
     /// The kernel that runs this program, which was built as `name`.
-    pub fn running(name: String) -> Result<Self> {
+    pub fn running(name: String) -> anyhow::Result<Self> {
         let uname = nix::sys::utsname::uname()?;
         let uname = [uname.release(), uname.version(), uname.machine()]
             .map(|part| part.to_string_lossy().into_owned())
@@ -134,7 +140,7 @@ impl Kernel {
 
 impl Machine {
     /// The machine that runs this program.
-    pub fn running() -> Result<Self> {
+    pub fn running() -> anyhow::Result<Self> {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
         let mut names = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name"));
         let processor = names.next().unwrap_or_default().trim_matches([' ', '\t', ':']).to_owned();

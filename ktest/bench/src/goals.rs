@@ -184,6 +184,9 @@ fn growth(results: &Results) -> Vec<Goal> {
         else {
             continue;
         };
+        if least == most {
+            continue;
+        }
         let (Some(few), Some(many), Some(whole)) =
             (added(least), added(most), results.instructions(group, "next_id", Some(most)))
         else {

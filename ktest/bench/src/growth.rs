@@ -3,7 +3,6 @@
 //! Whether the cost of an object stays flat where there are many.
 
 use anyhow::{Context, Result};
-use nix::libc::c_long;
 
 use crate::harness::{Case, Session, per_operation};
 use crate::ids::{Method, NEXT_ID, ipc_id, write_command};
@@ -118,8 +117,9 @@ fn lists(session: &mut Session) -> Result<()> {
 
 /// Asks for `size` ids, as long as pids commonly are.
 pub fn list_command(size: usize) -> Vec<u8> {
-    let ids: Vec<c_long> = (10_000..).take(size).collect();
-    let mut command = Vec::new();
-    write_command(&mut command, &ids).expect("a Vec takes all that is written");
+    let ids: Vec<u32> = (10_000..).take(size).collect();
+    let mut command = vec![0; "LONG65536".len() + size * " 75535".len()];
+    let len = write_command(&mut command, &ids);
+    command.truncate(len);
     command
 }

@@ -10,6 +10,10 @@ use anyhow::{Context, Result};
 use crate::clock::Clock;
 use crate::data::{Contention, Measurement};
 
+/// No batch has fewer operations: every other task costs a thousand instructions more than the one
+/// before, and a median would be of either.
+const MIN_BATCH: usize = 4;
+
 /// No batch has more operations: it bounds how many objects exist at once.
 const MAX_BATCH: usize = 1024;
 
@@ -101,7 +105,7 @@ impl<'a> Case<'a> {
         let mut count = 1;
         loop {
             let taken = self.run(clock, count)?;
-            if taken >= clock.batch() || count == MAX_BATCH {
+            if count == MAX_BATCH || count >= MIN_BATCH && taken >= clock.batch() {
                 return Ok(count);
             }
             count *= 2;

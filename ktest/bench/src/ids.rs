@@ -4,10 +4,10 @@
 
 use std::ffi::{CStr, c_int};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 
 use anyhow::{Context, Result, ensure};
-use nix::libc::{c_long, pid_t};
+use nix::libc::pid_t;
 
 use crate::sys::{Child, IdFile, Kind, fork, thread, write_once};
 
@@ -16,21 +16,30 @@ pub const NEXT_ID: &CStr = c"/proc/thread-self/next_id";
 /// The last pid that the kernel chose.
 pub const NS_LAST_PID: &CStr = c"/proc/sys/kernel/ns_last_pid";
 
-/// The longest command of as many pids as there can be, in bytes.
-const MOST_TEXT: usize = 512;
+/// The longest command for a task, in bytes: an id of up to seven digits in each of 33 pid namespaces.
+const MOST_TEXT: usize = "LONG33".len() + 33 * " 4194303".len();
 
-/// Writes the command `LONG X`, or `LONG<n> X0 ... X<n-1>`.
-pub fn write_command<I: Copy + Into<c_long>>(out: &mut impl Write, ids: &[I]) -> io::Result<()> {
+/// Writes the command `LONG X`, or `LONG<n> X0 ... X<n-1>`, to `text`, and returns how long it is.
+///
+/// # Panics
+///
+/// Where `text` is too short for it.
+pub fn write_command<I: Copy + itoa::Integer>(text: &mut [u8], ids: &[I]) -> usize {
     let mut digits = itoa::Buffer::new();
-    out.write_all(b"LONG")?;
+    let mut len = 0;
+    let mut put = |bytes: &[u8]| {
+        text[len..][..bytes.len()].copy_from_slice(bytes);
+        len += bytes.len();
+    };
+    put(b"LONG");
     if ids.len() != 1 {
-        out.write_all(digits.format(ids.len()).as_bytes())?;
+        put(digits.format(ids.len()).as_bytes());
     }
     for &id in ids {
-        out.write_all(b" ")?;
-        out.write_all(digits.format(id.into()).as_bytes())?;
+        put(b" ");
+        put(digits.format(id).as_bytes());
     }
-    Ok(())
+    len
 }
 
 /// How the id of an object is chosen.
@@ -141,9 +150,7 @@ impl Method {
 /// for the text alone.
 fn arm(file: &IdFile, ids: &[pid_t]) -> Result<()> {
     let mut text = [0; MOST_TEXT];
-    let mut rest = &mut text[..];
-    write_command(&mut rest, ids)?;
-    let len = MOST_TEXT - rest.len();
+    let len = write_command(&mut text, ids);
     file.write(&text[..len])
 }
 
@@ -172,9 +179,9 @@ mod tests {
     #[test]
     fn commands_are_written_out() {
         for (ids, text) in [(&[7][..], "LONG 7"), (&[7, -512, 9001], "LONG3 7 -512 9001")] {
-            let mut out = Vec::new();
-            write_command(&mut out, ids).unwrap();
-            assert_eq!(out, text.as_bytes());
+            let mut out = [0; MOST_TEXT];
+            let len = write_command(&mut out, ids);
+            assert_eq!(&out[..len], text.as_bytes());
         }
     }
 }

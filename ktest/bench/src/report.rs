@@ -92,8 +92,8 @@ impl Results {
     }
 }
 
-/// Writes the tables into the page `path`, and the charts into the folder beside it that has the
-/// name of the page.
+/// Writes the tables into the page `path`, and the charts and `rounds.json` into the folder beside
+/// it that has the name of the page.
 pub fn write(results: &Results, path: &Path) -> Result<()> {
     let mut page = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     for (name, text) in sections(results)? {
@@ -105,7 +105,16 @@ pub fn write(results: &Results, path: &Path) -> Result<()> {
         let chart = charts.join(name);
         fs::write(&chart, drawing).with_context(|| chart.display().to_string())?;
     }
+    let rounds = charts.join("rounds.json");
+    fs::write(&rounds, json(&results.runs)?).with_context(|| rounds.display().to_string())?;
     fs::write(path, page).with_context(|| path.display().to_string())
+}
+
+/// All runs, one a line.
+fn json(runs: &[Run]) -> Result<String> {
+    let lines =
+        runs.iter().map(|run| Ok(serde_json::to_string(run)?)).collect::<Result<Vec<_>>>()?;
+    Ok(format!("[\n{}\n]\n", lines.join(",\n")))
 }
 
 /// Puts `text` between the two comments of `page` that name its place.
