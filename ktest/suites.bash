@@ -22,15 +22,47 @@ suite_kunit-vng() { in_guest "$TOP/ktest/kunit-in-guest"; }
 suite_kunit-uml() { in_guest --backend uml "$TOP/ktest/kunit-in-guest"; }
 
 # kselftest: tools/testing/selftests/nextid, by kselftest's own runner.
-prepare_kselftest() {
+kselftest=$CACHE/kselftest-$TREE_NAME
+install_kselftest() { # INTO MAKE-ARGUMENT...
 	"$TOP/qemu/build" "${CONFIG[@]}" || return
-	[[ ! -d $TREE/tools/testing/selftests/nextid ]] || "$TOP/qemu/build" "${CONFIG[@]}" kselftest-install \
-		TARGETS=nextid FORCE_TARGETS=1 INSTALL_PATH="$CACHE/kselftest-$TREE_NAME"
+	[[ ! -d $TREE/tools/testing/selftests/nextid ]] ||
+		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install TARGETS=nextid FORCE_TARGETS=1 INSTALL_PATH="$1" "${@:2}"
 }
-suite_kselftest() {
+run_kselftest() { # FOLDER
 	[[ -d $TREE/tools/testing/selftests/nextid ]] || { ktap_skip "the series has no kselftests"; return; }
 	# The runner marks the lines of a test program as comments; indented, they are the subtests they are.
-	in_guest "$CACHE/kselftest-$TREE_NAME/run_kselftest.sh" --override-timeout 300 | sed 's/^\( *\)# \(.*\)/\1    \2/'
+	in_guest "$1/run_kselftest.sh" --override-timeout 300 | sed 's/^\( *\)# \(.*\)/\1    \2/'
+}
+prepare_kselftest() { install_kselftest "$kselftest"; }
+suite_kselftest() { run_kselftest "$kselftest"; }
+
+# kselftest-32: the same as 32-bit programs, which takes --config compat.
+prepare_kselftest-32() {
+	"$TOP/qemu/toolchain" compat && install_kselftest "$kselftest-32" BUILD="$kselftest-32/build" USERCFLAGS=-m32 USERLDFLAGS=-m32
+}
+suite_kselftest-32() { run_kselftest "$kselftest-32"; }
+
+# arm64: KUnit and the kselftests, in an arm64 machine under QEMU.
+prepare_arm64() {
+	"$TOP/qemu/toolchain" arm64 && CONFIG+=(--backend arm64) && install_kselftest "$kselftest-arm64" \
+		USERCFLAGS="${ARM64_PROGRAM[*]}" USERLDFLAGS="${ARM64_PROGRAM[*]}"
+}
+suite_arm64() {
+	local ok='' clean=''
+	printf 'KTAP version 1\n1..2\n'
+	"$TOP/qemu/arm64" "${CONFIG[@]}" "$kselftest-arm64" "$RESULTS/arm64.console" | sed 's/^/    /' || ok='not '
+	printf '%sok 1 arm64\n' "$ok"
+	"$TOP/ktest/splats" "$RESULTS/arm64.console" | sed 's/^/# /' || clean='not '
+	printf '%sok 2 console\n' "$clean"
+}
+
+# off: without the option, which takes --config off, there is nothing of it.
+prepare_off() { "$TOP/qemu/build" "${CONFIG[@]}"; }
+suite_off() {
+	# shellcheck disable=SC2016 # for the guest
+	in_guest sh -c 'printf "KTAP version 1\n1..2\n"
+		[ -e /proc/self/next_id ] || [ -e /proc/self/task/$$/next_id ] && printf "not "; echo "ok 1 no file"
+		grep -E " (next_id_|.*nextid)" /proc/kallsyms && printf "not "; echo "ok 2 no symbol"'
 }
 
 # stress: ktest/stress in brief; stress-long: a million lists armed, unless ROUNDS says otherwise; faults: each allocation of a
@@ -64,7 +96,7 @@ suite_upstream() {
 # mutate: each rule taken out of the kernel, in a copy of the tree.
 prepare_mutate() { prepare_kselftest && prepare_stress && "$TOP/qemu/build" --backend uml; }
 suite_mutate() {
-	STRESS=$stress "$TOP/ktest/apart" "$TOP/ktest/mutate" "$TREE" "$CACHE/kselftest-$TREE_NAME" "$RESULTS" "${MUTANT:-}"
+	STRESS=$stress "$TOP/ktest/apart" "$TOP/ktest/mutate" "$TREE" "$kselftest" "$RESULTS" "${MUTANT:-}"
 }
 
 # checks, checks-all: static checks; the first without those that compile.
