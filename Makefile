@@ -1,13 +1,13 @@
 # The front door. CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; BACKEND=uml boots it as a program;
-# KVER=7.2.12 takes another version of it; KSRC=PATH takes its source from a tarball or an unpacked tree. Everything that
-# is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
+# KVER=7.2.12 takes another version of it; COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or
+# an unpacked tree. Everything that is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kunit selftest stress upstream mutate bench check send-check bisect shell kernel tree refresh clean distclean
+.PHONY: help run test kunit selftest stress upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nextid
-export KVER KSRC
+export KVER KSRC COMPILER
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -44,6 +44,12 @@ send-check: ## write the series as mails to results/send/, and see that git am m
 
 bisect: ## build each prefix of the series
 	@qemu/bisect $(config)
+
+matrix: ## other kernels, compilers and machines: the table in README.md anew; ROW="arm64 gcc" for some
+	@ktest/matrix $(ROW)
+
+deb: ## installable packages, by the kernel's own bindeb-pkg; KCONFIG=/boot/config-... to build upon it
+	@qemu/deb $(KCONFIG)
 
 shell: kernel ## a shell in the guest
 	@qemu/guest $(config) --shell
