@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `/proc` and `/proc/sysvipc` tell of a tree.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::ptr;
+
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
+
+use crate::wait_until;
+
+/// Rows to compare.
+pub struct Table {
+    pub title: &'static str,
+    pub header: &'static str,
+    pub rows: Vec<Row>,
+}
+
+/// A process, a thread or an object.
+#[derive(PartialEq)]
+pub struct Row {
+    pub name: String,
+    pub shown: String,
+    /// What is compared, but too long to show.
+    contents: Vec<u8>,
+}
+
+impl Row {
+    fn new(name: impl Into<String>, shown: String) -> Self {
+        Self { name: name.into(), shown, contents: Vec::new() }
+    }
+}
+
+/// The tree below `first`, and the objects in its IPC namespace.
+pub fn tables(first: Pid) -> Result<[Table; 2]> {
+    // What has just been woken is about to sleep.
+    let mut rows = Ok(Vec::new());
+    wait_until(|| {
+        rows = processes(first);
+        rows.as_ref().is_ok_and(|rows| rows.iter().all(|row| !row.shown.ends_with('R')))
+    });
+    let processes = Table { title: "/proc", header: "  pid  ppid  pgrp   sid", rows: rows? };
+
+    let own = File::open("/proc/self/ns/ipc")?;
+    setns(File::open(format!("/proc/{first}/ns/ipc"))?, CloneFlags::CLONE_NEWIPC)?;
+    let rows = objects();
+    setns(own, CloneFlags::CLONE_NEWIPC)?;
+    let header = "    id         key  mode  owner  contents";
+    Ok([processes, Table { title: "/proc/sysvipc", header, rows: rows? }])
+}
+
+/// What a `status` file tells.
+struct Status(String);
+
+impl Status {
+    fn read(folder: &str) -> Result<Self> {
+        let path = format!("{folder}/status");
+        Ok(Self(fs::read_to_string(&path).context(path)?))
+    }
+
+    fn field(&self, name: &str) -> &str {
+        let line = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_default().trim()
+    }
+
+    /// An id in the innermost pid namespace.
+    fn id(&self, name: &str) -> i32 {
+        self.field(name).rsplit('\t').next().and_then(|id| id.parse().ok()).unwrap_or_default()
+    }
+}
+
+fn processes(first: Pid) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    add_process(&mut rows, first.as_raw(), 0, "")?;
+    Ok(rows)
+}
+
+/// Adds the process with id `outer` here, its threads, and all that is below it.
+fn add_process(rows: &mut Vec<Row>, outer: i32, parent: i32, indent: &str) -> Result<()> {
+    let status = Status::read(&format!("/proc/{outer}"))?;
+    let (pid, group, session) = (status.id("NSpid"), status.id("NSpgid"), status.id("NSsid"));
+    let state = &status.field("State")[..1];
+    rows.push(Row::new(
+        format!("{indent}{}", status.field("Name")),
+        format!("{pid:>5} {parent:>5} {group:>5} {session:>5}  {state}"),
+    ));
+
+    let indent = format!("{indent}  ");
+    let mut threads = BTreeMap::new();
+    let mut children = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{outer}/task"))? {
+        let entry = entry?.path();
+        let folder = entry.to_str().context("a folder of /proc")?;
+        let thread = Status::read(folder)?;
+        threads.insert(thread.id("NSpid"), thread.field("Name").to_owned());
+        for child in fs::read_to_string(format!("{folder}/children"))?.split_whitespace() {
+            let child: i32 = child.parse()?;
+            children.insert(Status::read(&format!("/proc/{child}"))?.id("NSpid"), child);
+        }
+    }
+    threads.remove(&pid);
+    for (tid, name) in threads {
+        rows.push(Row::new(format!("{indent}thread {name}"), format!("{tid:>5}")));
+    }
+    for child in children.into_values() {
+        add_process(rows, child, pid, &indent)?;
+    }
+    Ok(())
+}
+
+/// The objects of the caller's IPC namespace.
+fn objects() -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (kind, name) in
+        [("msg", "message queue"), ("sem", "semaphore set"), ("shm", "shared memory")]
+    {
+        let list = fs::read_to_string(format!("/proc/sysvipc/{kind}"))?;
+        let mut lines = list.lines();
+        let columns: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+        for line in lines {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let field = |name: &str| {
+                columns.iter().position(|&it| it == name).map_or("", |place| fields[place])
+            };
+            let id: i32 = fields[1].parse()?;
+            let (size, contents) = match kind {
+                "msg" => (
+                    format!("{} messages, {} bytes", field("qnum"), field("cbytes")),
+                    messages(id)?,
+                ),
+                "sem" => {
+                    (format!("{} semaphores", field("nsems")), values(id, field("nsems").parse()?)?)
+                }
+                _ => (format!("{} bytes", field("size")), memory(id, field("size").parse()?)?),
+            };
+            let (key, owner) = (fields[0].parse::<i32>()?, [field("uid"), field("gid")].join(":"));
+            let shown = format!("{id:>6}  {key:#010x}  {:>4}  {owner:>5}  {size}", field("perms"));
+            rows.push(Row { name: name.to_owned(), shown, contents });
+        }
+    }
+    Ok(rows)
+}
+
+/// All messages of a queue, which keeps them: the type and the text of each.
+fn messages(id: i32) -> Result<Vec<u8>> {
+    /// `MSG_COPY`: the message at a place is copied.
+    const COPY: i32 = 0o40000;
+    let mut all = Vec::new();
+    for place in 0.. {
+        let mut message = [0_u8; 8 + 8192];
+        let flags = COPY | libc::IPC_NOWAIT;
+        // SAFETY: There is room for a type and 8192 bytes of text.
+        let got = unsafe { libc::msgrcv(id, message.as_mut_ptr().cast(), 8192, place, flags) };
+        match Errno::result(got) {
+            Ok(length) => all.extend_from_slice(&message[..8 + usize::try_from(length)?]),
+            Err(Errno::ENOMSG) => break,
+            Err(errno) => return Err(errno).context("cannot copy a message"),
+        }
+    }
+    Ok(all)
+}
+
+fn values(id: i32, count: usize) -> Result<Vec<u8>> {
+    let mut values = vec![0_u16; count];
+    // SAFETY: There is room for the value of each semaphore.
+    Errno::result(unsafe { libc::semctl(id, 0, libc::GETALL, values.as_mut_ptr()) })?;
+    Ok(values.into_iter().flat_map(u16::to_ne_bytes).collect())
+}
+
+fn memory(id: i32, size: usize) -> Result<Vec<u8>> {
+    // SAFETY: The kernel chooses a place where nothing is.
+    let place = unsafe { libc::shmat(id, ptr::null(), libc::SHM_RDONLY) };
+    ensure!(place as isize != -1, "cannot attach segment {id}: {}", Errno::last());
+    // SAFETY: The segment has `size` bytes, and nobody uses it meanwhile.
+    let bytes = unsafe { std::slice::from_raw_parts(place.cast::<u8>(), size) }.to_vec();
+    // SAFETY: It is attached there, and the slice is gone.
+    Errno::result(unsafe { libc::shmdt(place) })?;
+    Ok(bytes)
+}

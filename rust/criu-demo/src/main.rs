@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Dumps a running tree with CRIU, restores it, and compares it with what it was, by `/proc` and
+//! `/proc/sysvipc`.
+//!
+//! Run it as root. It exits with 0 only if each id, and all else that is compared, is the same.
+
+mod look;
+mod scene;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anstream::{eprintln, print, println};
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use look::{Row, Table};
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const HEADER: Style = Style::new().dimmed();
+
+/// Dump a running tree with CRIU, restore it, and compare it with what it was
+#[derive(Parser)]
+struct Cli {
+    /// The criu program
+    #[arg(long, value_name = "PROGRAM", default_value = "criu")]
+    criu: PathBuf,
+
+    /// The nextid program, to restore with it instead of CRIU
+    #[arg(long, value_name = "PROGRAM")]
+    nextid: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{BAD}criu-demo:{BAD:#} {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns whether all is as it was.
+fn run(cli: &Cli) -> Result<bool> {
+    let criu = version(&cli.criu)?;
+    let by = if cli.nextid.is_some() { "nextid" } else { &criu };
+    let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
+    println!("A running tree, dumped and ended by {criu}, restored by {by}, on Linux {release}");
+
+    let first = scene::start().context("cannot start the tree")?;
+    let before = look::tables(first)?;
+    let images = TempDir::new()?;
+    call(
+        Command::new(&cli.criu)
+            .args(["dump", "--tree", &first.to_string(), "--images-dir"])
+            .arg(images.path()),
+    )?;
+    waitpid(first, None)?;
+
+    let restored = match &cli.nextid {
+        Some(nextid) => restore_by_nextid(nextid, images.path()),
+        None => restore_by_criu(&cli.criu, images.path()),
+    }?;
+    let after = look::tables(restored);
+    kill(restored, Signal::SIGKILL)?;
+    Ok(compare(&before, &after?))
+}
+
+fn version(criu: &Path) -> Result<String> {
+    let text = call(Command::new(criu).arg("--version"))?;
+    let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+    Ok(format!("CRIU {}", version.context("criu does not tell its version")?))
+}
+
+fn restore_by_nextid(nextid: &Path, images: &Path) -> Result<Pid> {
+    let text = call(Command::new(nextid).args(["restore", "--detach", "--json"]).arg(images))?;
+    let pid = text.lines().find_map(|line| line.trim().strip_prefix("\"restored_as\": "));
+    let pid = pid.context("nextid does not tell the first process")?.trim_end_matches(',');
+    Ok(Pid::from_raw(pid.parse()?))
+}
+
+fn restore_by_criu(criu: &Path, images: &Path) -> Result<Pid> {
+    let file = images.join("pid");
+    call(
+        Command::new(criu)
+            .args(["restore", "--restore-detached", "--pidfile"])
+            .arg(&file)
+            .arg("--images-dir")
+            .arg(images),
+    )?;
+    Ok(Pid::from_raw(std::fs::read_to_string(file)?.trim().parse()?))
+}
+
+/// Runs a program to its end, and returns what it prints.
+fn call(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("cannot run {name}"))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{name}: {}\n{errors}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Prints what was and what is side by side; returns whether all of it is the same.
+fn compare(before: &[Table], after: &[Table]) -> bool {
+    let mut different = 0;
+    for (before, after) in before.iter().zip(after) {
+        let widths = before.rows.iter().map(|row| row.shown.chars().count());
+        let width = widths.max().unwrap_or_default().max(before.header.len()) + 4;
+        println!(
+            "\n    {HEADER}{:16}{:width$}{}{HEADER:#}",
+            before.title, before.header, after.header
+        );
+        for place in 0..before.rows.len().max(after.rows.len()) {
+            let (before, after) = (before.rows.get(place), after.rows.get(place));
+            let same = before == after;
+            different += usize::from(!same);
+            let (mark, style) = if same { ("✓", GOOD) } else { ("✗", BAD) };
+            let name = before.or(after).map_or("", |row| &row.name);
+            let shown = |row: Option<&Row>| row.map_or("nothing".to_owned(), |it| it.shown.clone());
+            print!("  {style}{mark}{style:#} {name:16}{:width$}", shown(before));
+            println!("{style}{}{style:#}", shown(after));
+        }
+    }
+    println!();
+    if different == 0 {
+        println!("{GOOD}all as it was{GOOD:#}");
+    } else {
+        println!("{BAD}{different} not as they were{BAD:#}");
+    }
+    different == 0
+}
+
+/// Waits for up to ten seconds.
+fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
+    (0..500).any(|_| {
+        let held = holds();
+        if !held {
+            sleep(Duration::from_millis(20));
+        }
+        held
+    })
+}
