@@ -56,15 +56,13 @@ pub fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<isize
     let mut ids = IdList::<kernel::alloc::allocator::Kmalloc>::new();
     let mut push = |id| Ok::<_, Errno>(ids.push(id, GFP_KERNEL_ACCOUNT)?);
     let mut parser = Parser::new();
-    let complete = pieces
-        .into_iter()
-        .map(|piece| parser.feed(piece, &mut push))
-        .find_map(|fed| fed.map(|flow| flow.is_break().then_some(())).transpose());
-    match complete {
-        Some(fed) => fed?,
-        None => parser.end(&mut push)?,
+    let mut pieces = pieces.into_iter().peekable();
+    loop {
+        let piece = pieces.next().unwrap_or_default();
+        if parser.feed(piece, pieces.peek().is_none(), &mut push)?.is_break() {
+            return Ok(ids.iter().collect());
+        }
     }
-    Ok(ids.iter().collect())
 }
 
 /// Checks that the core says of `text` what the oracle says, whole and in pieces.
@@ -75,6 +73,7 @@ pub fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<isize
 pub fn check(text: &[u8]) {
     let expected = oracle::parse(text);
     assert_eq!(parse([text]), expected, "whole: {:?}", text.escape_ascii().to_string());
+    assert_eq!(parse([text, b""]), expected, "then nothing: {:?}", text.escape_ascii().to_string());
     assert_eq!(parse(text.chunks(1)), expected, "in bytes: {:?}", text.escape_ascii().to_string());
     // A piece length that differs from text to text, and is the same each time for one text.
     let length = 2 + text.iter().fold(text.len(), |sum, &byte| sum + usize::from(byte)) % 13;
