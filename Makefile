@@ -42,8 +42,8 @@ check: ## every static check
 send-check: ## write the series as mails to results/send/, and see that git am makes of them what quilt makes of it
 	@qemu/send-check
 
-bisect: ## build each prefix of the series
-	@qemu/bisect $(config)
+bisect: ## build each prefix of the series, with the option and without, and run the tests that it has
+	@ktest/run bisect
 
 matrix: ## other kernels, compilers and machines: the table in README.md anew; ROW="arm64 gcc" for some
 	@ktest/matrix $(ROW)

@@ -99,6 +99,10 @@ suite_mutate() {
 	STRESS=$stress "$TOP/ktest/apart" "$TOP/ktest/mutate" "$TREE" "$kselftest" "$RESULTS" "${MUTANT:-}"
 }
 
+# bisect: each prefix of the series, in a copy of the tree.
+prepare_bisect() { "$TOP/qemu/build" && "$TOP/qemu/build" --backend uml; }
+suite_bisect() { "$TOP/ktest/apart" "$TOP/ktest/bisect"; }
+
 # checks, checks-all: static checks; the first without those that compile.
 prepare_checks() { :; }
 prepare_checks-all() { :; }
