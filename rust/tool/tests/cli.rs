@@ -50,7 +50,6 @@ fn main() -> ExitCode {
         test("without_next_id", !has_next_id(), without_next_id),
         test("restore_a_container", root, restore_a_container),
         test("restore_orphans", root, restore_orphans),
-        test("restore_what_criu_dumps", root && criu_works(), restore_what_criu_dumps),
         test("restore_ends_with_nextid", root, restore_ends_with_nextid),
         test("restore_of_ids_in_use", root, restore_of_ids_in_use),
         test("restore_that_fails_is_undone", root, restore_that_fails_is_undone),
@@ -394,32 +393,6 @@ fn restore_orphans() -> Outcome {
             "15 of 1 in 1 1: killed Z",
         ],
     )
-}
-
-/// The `criu` in `$CRIU`, or on the path.
-fn criu() -> Command {
-    Command::new(std::env::var_os("CRIU").unwrap_or_else(|| "criu".into()))
-}
-
-fn criu_works() -> bool {
-    criu().arg("check").output().is_ok_and(|output| output.status.success())
-}
-
-/// A tree is dumped by a real CRIU, which ends it, and restored: it is as before.
-fn restore_what_criu_dumps() -> Outcome {
-    for name in ["container", "orphans"] {
-        let before = Restored::new(&dump(name))?;
-        let tree = before.tree()?;
-        let images = TempDir::new()?;
-        let output = criu()
-            .args(["dump", "--tree", &before.first.to_string(), "--images-dir"])
-            .arg(images.path())
-            .output()?;
-        ensure(output.status.success(), output)?;
-        let tree: Vec<_> = tree.iter().map(String::as_str).collect();
-        expect_tree(&Restored::new(images.path())?, &tree)?;
-    }
-    Ok(())
 }
 
 fn restore_ends_with_nextid() -> Outcome {
