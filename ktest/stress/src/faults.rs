@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 
-use crate::file::{Ids, NextId, State};
+use crate::file::{Ids, NextId, State, read_other};
 use crate::ktap::Ktap;
 use crate::slab;
 use crate::sys::{self, Creation, Ipc};
@@ -41,7 +41,7 @@ const OBJECT: Ids = Ids { first: 3 << 15 | 9, count: 1 };
 enum Call {
     /// Arm so many ids in place of `TASK`.
     Arm(usize),
-    /// Read so many ids.
+    /// Open the file, and read so many ids.
     Read(usize),
     Process(Creation),
     Thread,
@@ -211,7 +211,9 @@ impl Sweep {
             Call::Arm(count) => {
                 self.file.arm(Ids { first: 7, count }, &mut self.buffer).map(|()| 0)
             }
-            Call::Read(_) => self.file.state(&mut self.buffer).map(|_| 0),
+            Call::Read(_) => {
+                read_other(c"/proc/thread-self/next_id", &mut self.buffer).map(|_| 0)
+            }
             Call::Process(how) => {
                 let pid = sys::create(how, &|| 0)?;
                 sys::wait(pid)?;
