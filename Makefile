@@ -3,7 +3,7 @@
 # an unpacked tree. Everything that is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kunit selftest stress upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
+.PHONY: help run test kunit selftest stress fuzz upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nextid
@@ -15,8 +15,8 @@ help: ## this list
 run: ## restore a process tree and ipc objects by id, on a kernel with the series
 	@ktest/demo $(config)
 
-test: ## everything that CI runs: host tests, KUnit, kselftest, stress, static checks
-	@ktest/run $(config) host kunit-vng kunit-uml kselftest stress checks
+test: ## everything that CI runs: host tests, fuzzing in brief, KUnit, kselftest, stress, static checks
+	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest stress checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
 	@ktest/run $(config) kunit-vng kunit-uml
@@ -26,6 +26,9 @@ selftest: ## the kselftests
 
 stress: ## the kselftests, and a million lists armed in races; CONFIG=kasan, lockdep, kcsan, kmemleak or faults, BACKEND=uml
 	@ktest/run $(config) kselftest stress-long $(filter faults,$(CONFIG))
+
+fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minutes or FUZZ_SECONDS
+	@ktest/run fuzz-long
 
 upstream: ## the tree's own kselftests, without the series and with it, side by side
 	@ktest/run $(config) upstream

@@ -15,6 +15,17 @@ suite_host() {
 	cargo test --no-fail-fast --workspace --manifest-path "$TOP/rust/Cargo.toml" 2>&1 | "$TOP/ktest/cargo-ktap"
 }
 
+# fuzz: the fuzz targets for a minute; fuzz-long: for FUZZ_SECONDS.
+prepare_fuzz() {
+	[[ $("$TOOLS/bin/cargo-fuzz" --version 2>/dev/null) == "cargo-fuzz $CARGO_FUZZ" ]] ||
+		stage "building cargo-fuzz $CARGO_FUZZ" "$LOGS/cargo-fuzz.log" 110 \
+			cargo install --locked --force --root "$TOOLS" --target-dir "$CACHE/cargo/cargo-fuzz" "cargo-fuzz@$CARGO_FUZZ"
+	stage "building the fuzz targets" "$LOGS/fuzz-build.log" 0 "$TOP/ktest/fuzz" build
+}
+prepare_fuzz-long() { prepare_fuzz; }
+suite_fuzz() { "$TOP/ktest/fuzz" 60; }
+suite_fuzz-long() { "$TOP/ktest/fuzz" "${FUZZ_SECONDS:-600}"; }
+
 # kunit-vng, kunit-uml: the KUnit suites of the series.
 prepare_kunit-vng() { "$TOP/qemu/build" "${CONFIG[@]}"; }
 prepare_kunit-uml() { "$TOP/qemu/build" "${CONFIG[@]}" --backend uml; }
@@ -24,9 +35,12 @@ suite_kunit-uml() { in_guest --backend uml "$TOP/ktest/kunit-in-guest"; }
 # kselftest: tools/testing/selftests/nextid, by kselftest's own runner.
 kselftest=$CACHE/kselftest-$TREE_NAME
 install_kselftest() { # INTO MAKE-ARGUMENT...
+	local config=("${CONFIG[@]}")
 	"$TOP/qemu/build" "${CONFIG[@]}" || return
+	# Their makefiles do not know UML, for which they are the same.
+	[[ " ${CONFIG[*]} " != *" uml "* ]] || config=()
 	[[ ! -d $TREE/tools/testing/selftests/nextid ]] ||
-		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install TARGETS=nextid FORCE_TARGETS=1 INSTALL_PATH="$1" "${@:2}"
+		"$TOP/qemu/build" "${config[@]}" kselftest-install TARGETS=nextid FORCE_TARGETS=1 INSTALL_PATH="$1" "${@:2}"
 }
 run_kselftest() { # FOLDER
 	[[ -d $TREE/tools/testing/selftests/nextid ]] || { ktap_skip "the series has no kselftests"; return; }
