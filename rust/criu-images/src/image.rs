@@ -2,7 +2,7 @@
 
 //! An image file: magic numbers, then entries, each with its length before it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -45,10 +45,7 @@ impl Image {
     /// Opens an image that has to be there.
     pub fn open(folder: &Path, name: &str, magic: Magic) -> Result<Self> {
         let path = folder.join(name);
-        let io_error =
-            |error: io::Error| Error { path: path.clone(), offset: 0, problem: error.into() };
-        let file = File::open(&path).map_err(io_error)?;
-        let length = file.metadata().map_err(io_error)?.len();
+        let (file, length) = open(&path)?;
         let mut image = Self { path, file: BufReader::new(file), length, offset: 0, entry: 0 };
         if magic != Magic::Inventory {
             image.expect(COMMON_MAGIC)?;
@@ -166,4 +163,16 @@ impl Image {
     fn error(&self, problem: Problem) -> Error {
         Error { path: self.path.clone(), offset: self.entry, problem }
     }
+}
+
+/// Opens a file, and returns it with its length.
+pub fn open(path: &Path) -> Result<(File, u64)> {
+    let error = |problem| Error { path: path.to_owned(), offset: 0, problem };
+    // To open a pipe could take for ever.
+    if !fs::metadata(path).map_err(|it| error(it.into()))?.is_file() {
+        return Err(error(Problem::Invalid("this is no regular file".to_owned())));
+    }
+    let file = File::open(path).map_err(|it| error(it.into()))?;
+    let length = file.metadata().map_err(|it| error(it.into()))?.len();
+    Ok((file, length))
 }

@@ -2,15 +2,14 @@
 
 //! The System V IPC objects of an IPC namespace.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::image::{Image, Magic};
+use crate::image::{self, Image, Magic};
 use crate::proto::{
     IpcDescEntry, IpcMsg, IpcMsgEntry, IpcSemEntry, IpcShmEntry, PagemapEntry, PagemapHead,
 };
-use crate::{Error, Result};
+use crate::{Error, Problem, Result};
 
 /// The size of a page, in bytes: x86's, and the usual one elsewhere.
 const PAGE_SIZE: u64 = 4096;
@@ -116,7 +115,7 @@ impl Segment {
             let start = usize::try_from(run.at).unwrap_or(usize::MAX).min(memory.len());
             let length = usize::try_from(run.length).unwrap_or(usize::MAX);
             let end = start.saturating_add(length).min(memory.len());
-            let file = File::open(&run.file).map_err(error)?;
+            let (file, _) = image::open(&run.file)?;
             file.read_exact_at(&mut memory[start..end], run.offset).map_err(error)?;
         }
         Ok(())
@@ -193,6 +192,7 @@ fn page_runs(folder: &Path, id: i32, size: u64) -> Result<Vec<Run>> {
     };
     let head: PagemapHead = image.entry()?;
     let file = folder.join(format!("pages-{}.img", head.pages_id));
+    let (_, available) = image::open(&file)?;
     let size = size.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
     let mut runs = Vec::new();
     let mut offset = 0;
@@ -213,6 +213,10 @@ fn page_runs(folder: &Path, id: i32, size: u64) -> Result<Vec<Run>> {
             return Err(image.invalid(format!("pages up to {end}, and the segment ends at {size}")));
         }
         let length = end - entry.vaddr;
+        if length > available - offset {
+            let problem = Problem::Truncated { wanted: length, left: available - offset };
+            return Err(Error { path: file, offset, problem });
+        }
         runs.push(Run { at: entry.vaddr, length, file: file.clone(), offset });
         offset += length;
     }

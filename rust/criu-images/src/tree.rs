@@ -60,10 +60,20 @@ impl State {
         match state {
             1 => Some(Self::Running),
             3 => Some(Self::Stopped),
-            2 | 6 => Some(Self::Zombie { status: i32::try_from(exit_code).ok()? }),
+            2 | 6 if is_end(exit_code) => {
+                Some(Self::Zombie { status: i32::try_from(exit_code).ok()? })
+            }
             _ => None,
         }
     }
+}
+
+/// Whether a process can have ended with `status`: it exited, or by a signal that ends a process.
+fn is_end(status: u32) -> bool {
+    let (exited, signal) = (status >> 8, status & 0x7f);
+    // SIGCHLD, SIGCONT, the four that stop, SIGURG and SIGWINCH end nothing.
+    let ends = (1..=64).contains(&signal) && !matches!(signal, 17..=23 | 28);
+    status <= 0xffff && if signal == 0 { status & 0x80 == 0 } else { ends && exited == 0 }
 }
 
 /// Reads all processes, and the namespaces of the first.
@@ -99,7 +109,10 @@ impl Tree {
             return Err(core.invalid(format!("nothing is said of process {pid}")));
         };
         let Some(state) = State::of(task.task_state, task.exit_code) else {
-            return Err(core.invalid(format!("unknown state {} of process {pid}", task.task_state)));
+            return Err(core.invalid(format!(
+                "process {pid} in state {}, ended with {:#x}: there is no such",
+                task.task_state, task.exit_code
+            )));
         };
 
         let parent = self.parent_of(image, entry)?;

@@ -171,6 +171,36 @@ fn pages_beyond_the_segment() {
 }
 
 #[test]
+fn pages_that_are_cut_off() {
+    let error = damaged("pages-6.img", |bytes| bytes.truncate(6000));
+    assert_eq!(
+        error,
+        "pages-6.img, byte 4096: the file is truncated: 4096 more bytes should follow, and 1904 do"
+    );
+}
+
+#[test]
+fn a_zombie_that_did_not_end() {
+    let error = damaged("core-48.img", |bytes| {
+        let exited = bytes.windows(2).position(|pair| pair == [0x80, 0x06]).unwrap();
+        // SIGSTOP
+        bytes[exited..exited + 2].copy_from_slice(&[0x93, 0x00]);
+    });
+    let expected = "core-48.img, byte 8: process 48 in state 2, ended with 0x13: there is no such";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn what_is_no_file() {
+    let copy = copy();
+    let path = copy.path().join("pstree.img");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = Dump::read(copy.path()).unwrap_err().to_string();
+    assert!(error.ends_with("pstree.img, byte 0: this is no regular file"), "{error}");
+}
+
+#[test]
 fn a_missing_core() {
     let copy = copy();
     fs::remove_file(copy.path().join("core-45.img")).unwrap();

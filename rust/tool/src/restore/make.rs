@@ -24,7 +24,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, Signal, raise, signal};
+use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{Id as WaitId, WaitPidFlag, wait, waitid, waitpid};
 use nix::unistd::{self, Pid};
 
@@ -308,12 +308,15 @@ impl Crew<'_> {
         let Some(State::Zombie { status }) = process.map(|process| process.state) else {
             return 0;
         };
-        if let Ok(fatal) = Signal::try_from(status & 0x7f) {
+        let fatal = status & 0x7f;
+        if fatal != 0 {
             // It is no news for whoever collects core dumps.
             let _ = prctl::set_dumpable(false);
             // SAFETY: No handler is set.
-            let _ = unsafe { signal(fatal, SigHandler::SigDfl) };
-            let _ = raise(fatal);
+            unsafe {
+                libc::signal(fatal, libc::SIG_DFL);
+                libc::raise(fatal);
+            }
         }
         status >> 8
     }
