@@ -169,10 +169,17 @@ impl Sweep {
                 Call::Object(_) => OBJECT,
                 _ => TASK,
             };
-            self.file.arm(before, &mut self.buffer)?;
-            self.fail.set(nth)?;
-            let result = self.call(call);
-            let reached = self.fail.take()?;
+            let (result, reached) = loop {
+                self.file.arm(before, &mut self.buffer)?;
+                self.fail.set(nth)?;
+                let result = self.call(call);
+                let reached = self.fail.take()?;
+                match (call, result) {
+                    // The thread before, which was joined, may have its ids for a moment still.
+                    (Call::Thread, Err(Errno::EBUSY)) => sys::sleep(1000),
+                    _ => break (result, reached),
+                }
+            };
             let (after, errors): (State, &[Errno]) = match (call, result) {
                 (_, Err(_)) => (Some(before), &[Errno::ENOMEM, Errno::EAGAIN]),
                 (Call::Arm(count), _) => (Some(Ids { first: 7, count }), &[]),
@@ -211,9 +218,7 @@ impl Sweep {
             Call::Arm(count) => {
                 self.file.arm(Ids { first: 7, count }, &mut self.buffer).map(|()| 0)
             }
-            Call::Read(_) => {
-                read_other(c"/proc/thread-self/next_id", &mut self.buffer).map(|_| 0)
-            }
+            Call::Read(_) => read_other(c"/proc/thread-self/next_id", &mut self.buffer).map(|_| 0),
             Call::Process(how) => {
                 let pid = sys::create(how, &|| 0)?;
                 sys::wait(pid)?;
