@@ -23,8 +23,10 @@ prepare_fuzz() {
 	stage "building the fuzz targets" "$LOGS/fuzz-build.log" 0 "$TOP/ktest/fuzz" build
 }
 prepare_fuzz-long() { prepare_fuzz; }
+steps_fuzz() { echo 12; }
+steps_fuzz-long() { echo $((${FUZZ_SECONDS:-600} / 5)); }
 suite_fuzz() { "$TOP/ktest/fuzz" 60; }
-suite_fuzz-long() { "$TOP/ktest/fuzz" "${FUZZ_SECONDS:-600}"; }
+suite_fuzz-long() { "$TOP/ktest/fuzz" "${FUZZ_SECONDS:-600}" --coverage; }
 
 # kunit-vng, kunit-uml: the KUnit suites of the series.
 prepare_kunit-vng() { "$TOP/qemu/build" "${CONFIG[@]}"; }
@@ -88,6 +90,7 @@ prepare_stress() {
 }
 prepare_stress-long() { prepare_stress; }
 prepare_faults() { prepare_stress; }
+steps_stress-long() { echo $((${ROUNDS:-50} + 3)); }
 suite_stress() { in_guest "$stress" rounds; }
 suite_stress-long() { LIMIT=14400 in_guest "$stress" rounds --rounds "${ROUNDS:-50}" --arms 20000 --seed "${SEED:-1}"; }
 suite_faults() { in_guest "$stress" faults; }
