@@ -77,6 +77,8 @@ fn g2_keywords_are_upper_case_and_exact() {
             "lONG 7",
             "LONg 7",
             "LON 7",
+            "LON1 7",
+            "L2 7 8",
             "LONGS 7",
             "LLONG 7",
             "reset",
