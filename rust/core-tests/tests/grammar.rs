@@ -125,6 +125,8 @@ fn g3_a_number_is_all_of_its_word() {
             "LONG 7a",
             "LONG a",
             "LONG 7-",
+            "LONG 7:",
+            "LONG 7/",
             "LONG 7.0",
             "LONG 1e3",
             "LONG 00x7",
