@@ -66,11 +66,16 @@ static void run_kselftest(char *program, int number)
 	printf("%sok %d %s\n", status && WEXITSTATUS(status) != KSFT_SKIP ? "not " : "", number, program);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	glob_t suites = { 0 }, programs = { 0 };
 	int number = 0;
 
+	if (argc > 0 && !strcmp(argv[0], "cat")) {	/* one of the kselftests runs it */
+		while ((number = getchar()) != EOF)
+			putchar(number);
+		return 0;
+	}
 	mount_at("proc", "/proc");
 	mount_at("sysfs", "/sys");
 	mount_at("debugfs", "/sys/kernel/debug");
