@@ -3,7 +3,7 @@
 # an unpacked tree. Everything that is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kunit selftest stress fuzz upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
+.PHONY: help run test kunit selftest stress fuzz restore zdtm upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nextid
@@ -15,8 +15,8 @@ help: ## this list
 run: ## restore a process tree and ipc objects by id, on a kernel with the series
 	@ktest/demo $(config)
 
-test: ## everything that CI runs: host tests, fuzzing in brief, KUnit, kselftest, stress, static checks
-	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest stress checks
+test: ## everything that CI runs: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, static checks
+	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest restore stress checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
 	@ktest/run $(config) kunit-vng kunit-uml
@@ -29,6 +29,12 @@ stress: ## the kselftests, and a million lists armed in races; CONFIG=kasan, loc
 
 fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minutes or FUZZ_SECONDS
 	@ktest/run fuzz-long
+
+restore: ## dump a running tree with the real CRIU, and restore it with nextid and with CRIU: before and after, side by side
+	@ktest/criu-demo $(config)
+
+zdtm: ## CRIU's own tests that are about ids, with CRIU as it is and with patches/criu
+	@ktest/run $(config) zdtm
 
 upstream: ## the tree's own kselftests, without the series and with it, side by side
 	@ktest/run $(config) upstream

@@ -95,6 +95,23 @@ suite_stress() { in_guest "$stress" rounds; }
 suite_stress-long() { LIMIT=14400 in_guest "$stress" rounds --rounds "${ROUNDS:-50}" --arms 20000 --seed "${SEED:-1}"; }
 suite_faults() { in_guest "$stress" faults; }
 
+# restore: the library and the tool, which restores what the real CRIU dumps; and CRIU restores it, too.
+build_restore() { cargo build --manifest-path "$TOP/rust/Cargo.toml" -p nextid-tool -p criu-demo && restore_tests; }
+restore_tests() { cargo test --no-run --manifest-path "$TOP/rust/Cargo.toml" -p nextid -p nextid-tool --test objects --test cli; }
+prepare_restore() {
+	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain &&
+		stage "building the restore tools" "$LOGS/restore-build.log" 0 build_restore
+}
+suite_restore() {
+	local tests
+	mapfile -t tests < <(restore_tests 2>&1 | sed -n 's/.*Executable .*(\(.*\))$/\1/p')
+	in_guest "$TOP/ktest/restore" "$CACHE/criu-$CRIU-plain/criu/criu" "$CARGO_TARGET_DIR/debug" "${tests[@]}"
+}
+
+# zdtm: CRIU's own tests that are about ids, with CRIU as it is and with patches/criu/.
+prepare_zdtm() { "$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched; }
+suite_zdtm() { LIMIT=7200 in_guest "$TOP/ktest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
+
 # upstream: the tree's own kselftests, on the kernel without the series and on the one with it.
 upstream="clone3 pidfd pid_namespace ipc proc mqueue namespaces"
 prepare_upstream() {
