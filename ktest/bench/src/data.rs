@@ -66,6 +66,11 @@ impl Measurement {
         sorted[index]
     }
 
+    /// The least of the rounds.
+    pub fn least(&self) -> f64 {
+        self.quantile(0.0)
+    }
+
     /// The middle of the rounds.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)

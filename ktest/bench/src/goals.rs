@@ -57,8 +57,8 @@ fn objects(results: &Results) -> Option<Goal> {
 fn not_used(results: &Results) -> Option<Goal> {
     let on = results.group(ON, Unit::Instructions, "not used");
     let differences = on.iter().filter_map(|m| {
-        let pristine = results.median(PRISTINE, Unit::Instructions, "not used", &m.case, m.size)?;
-        Some((m.case.as_str(), m.median() - pristine, pristine))
+        let pristine = results.least(PRISTINE, "not used", &m.case)?;
+        Some((m.case.as_str(), m.least() - pristine, pristine))
     });
     // An entry more in a list is what the option is for.
     let differences = differences.filter(|(case, ..)| *case != "first list of /proc/PID");

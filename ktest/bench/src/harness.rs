@@ -3,6 +3,7 @@
 //! Runs cases side by side.
 
 use std::io::{IsTerminal, Write, stderr};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,12 +11,9 @@ use anyhow::{Context, Result};
 use crate::clock::Clock;
 use crate::data::{Contention, Measurement};
 
-/// No batch has fewer operations: every other task costs a thousand instructions more than the one
-/// before, and a median would be of either.
-const MIN_BATCH: usize = 4;
-
-/// No batch has more operations: it bounds how many objects exist at once.
-const MAX_BATCH: usize = 1024;
+/// How many operations make a batch. Every other task costs a thousand instructions more than the one
+/// before, and a median of single ones would be of either. Not more objects exist at once.
+const BATCHES: RangeInclusive<usize> = 4..=1024;
 
 /// How much is to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +27,8 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// Enough to see that all of it works, and how large each figure is.
-    pub const SHORT: Self = Self { rounds: 15, objects: 1_000, processes: 100 };
+    /// Enough to see that all of it works.
+    pub const SHORT: Self = Self { rounds: 5, objects: 100, processes: 100 };
     /// What the report is made of.
     pub const LONG: Self = Self { rounds: 201, objects: 100_000, processes: 20_000 };
 }
@@ -38,6 +36,8 @@ impl Effort {
 /// One competitor: something that can be done and timed.
 pub struct Case<'a> {
     name: &'static str,
+    /// How many operations a batch may have.
+    batches: RangeInclusive<usize>,
     /// Does it so many times, and returns how long that took.
     batch: Box<dyn FnMut(Clock, usize) -> Result<u64> + 'a>,
 }
@@ -52,7 +52,7 @@ impl<'a> Case<'a> {
             }
             Ok(clock.now() - start)
         };
-        Self { name, batch: Box::new(batch) }
+        Self { name, batches: BATCHES, batch: Box::new(batch) }
     }
 
     /// Something that creates an object; it is told how many of the batch there are already. To
@@ -72,7 +72,7 @@ impl<'a> Case<'a> {
             objects.into_iter().try_for_each(&mut remove)?;
             Ok(taken)
         };
-        Self { name, batch: Box::new(batch) }
+        Self { name, batches: BATCHES, batch: Box::new(batch) }
     }
 
     /// Something that is done to an object, which to `prepare` and to `remove` is not timed.
@@ -93,7 +93,12 @@ impl<'a> Case<'a> {
             }
             Ok(taken)
         };
-        Self { name, batch: Box::new(batch) }
+        Self { name, batches: BATCHES, batch: Box::new(batch) }
+    }
+
+    /// The same, one operation a batch.
+    pub fn singly(self) -> Self {
+        Self { batches: 1..=1, ..self }
     }
 
     fn run(&mut self, clock: Clock, count: usize) -> Result<u64> {
@@ -105,7 +110,8 @@ impl<'a> Case<'a> {
         let mut count = 1;
         loop {
             let taken = self.run(clock, count)?;
-            if count == MAX_BATCH || count >= MIN_BATCH && taken >= clock.batch() {
+            let long_enough = taken >= clock.batch() && self.batches.contains(&count);
+            if long_enough || count == *self.batches.end() {
                 return Ok(count);
             }
             count *= 2;

@@ -44,7 +44,7 @@ pub fn measure(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// The bytes that one armed list of `size` ids is charged.
+/// The bytes that one armed list of `size` ids is charged: none for a single id.
 #[expect(clippy::cast_precision_loss, reason = "memory is less than 2^52 bytes")]
 fn held(group: &Path, size: usize) -> Result<f64> {
     let command = list_command(size);
@@ -83,8 +83,11 @@ fn held(group: &Path, size: usize) -> Result<f64> {
         return Err(error);
     }
     let (before, after) = (before?, after?);
-    ensure!(after > before, "the memory cgroup is charged nothing for {HOLDERS} lists");
-    Ok((after - before) as f64 / HOLDERS as f64)
+    ensure!(
+        size == 1 || after > before,
+        "the memory cgroup is charged nothing for {HOLDERS} lists of {size} ids"
+    );
+    Ok(after.saturating_sub(before) as f64 / HOLDERS as f64)
 }
 
 /// The bytes of unreclaimable slab memory that `group` is charged.

@@ -57,23 +57,16 @@ impl Results {
         all.filter(|m| m.group == group && m.unit == unit).collect()
     }
 
-    /// The median of one case.
-    pub fn median(
-        &self,
-        kernel: &str,
-        unit: Unit,
-        group: &str,
-        case: &str,
-        size: Option<u64>,
-    ) -> Option<f64> {
-        let group = self.group(kernel, unit, group);
-        let found = group.into_iter().find(|m| m.case == case && m.size == size);
-        found.map(Measurement::median)
+    /// The least instructions of one case on `kernel`.
+    pub fn least(&self, kernel: &str, group: &str, case: &str) -> Option<f64> {
+        let group = self.group(kernel, Unit::Instructions, group);
+        group.into_iter().find(|m| m.case == case).map(Measurement::least)
     }
 
     /// The median instructions of one case on the kernel with the option.
     pub fn instructions(&self, group: &str, case: &str, size: Option<u64>) -> Option<f64> {
-        self.median(ON, Unit::Instructions, group, case, size)
+        let group = self.group(ON, Unit::Instructions, group);
+        group.into_iter().find(|m| m.case == case && m.size == size).map(Measurement::median)
     }
 
     /// All that was counted under contention.
@@ -169,18 +162,18 @@ fn not_used(results: &Results) -> Result<String> {
          | --- | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for on in results.group(ON, Unit::Instructions, "not used") {
-        let of = |kernel| results.median(kernel, Unit::Instructions, "not used", &on.case, on.size);
-        let (pristine, off, median) = (of(PRISTINE), of(OFF), on.median());
-        let difference = pristine.map(|pristine| median - pristine);
+        let of = |kernel| results.least(kernel, "not used", &on.case);
+        let (pristine, off, least) = (of(PRISTINE), of(OFF), on.least());
+        let difference = pristine.map(|pristine| least - pristine);
         writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} |",
             on.case,
             number(pristine),
             number(off),
-            thousands(median),
+            thousands(least),
             difference.map_or(String::new(), |d| format!("{d:+.0}")),
-            difference.map_or(String::new(), |d| format!("{:+.2} %", 100.0 * d / (median - d))),
+            difference.map_or(String::new(), |d| format!("{:+.2} %", 100.0 * d / (least - d))),
         )?;
     }
     Ok(text)
