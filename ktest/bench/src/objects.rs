@@ -10,14 +10,8 @@ use anyhow::{Context, Result};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionFlags};
 
 /// The files that the series changes and every kernel has, as kbuild names them.
-pub const FILES: [&str; 6] = [
-    "kernel/fork.o",
-    "kernel/pid.o",
-    "kernel/exit.o",
-    "ipc/util.o",
-    "fs/exec.o",
-    "fs/proc/base.o",
-];
+pub const FILES: [&str; 6] =
+    ["kernel/fork.o", "kernel/pid.o", "kernel/exit.o", "ipc/util.o", "fs/exec.o", "fs/proc/base.o"];
 
 /// All that gets into memory of an object file: each section with its bytes, and what is to be
 /// written over them: where, how, and the address of what.
