@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anstream::{eprintln, print, println};
+use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -128,8 +128,11 @@ fn compare(before: &[Table], after: &[Table]) -> bool {
             let (mark, style) = if same { ("✓", GOOD) } else { ("✗", BAD) };
             let name = before.or(after).map_or("", |row| &row.name);
             let shown = |row: Option<&Row>| row.map_or("nothing".to_owned(), |it| it.shown.clone());
-            print!("  {style}{mark}{style:#} {name:16}{:width$}", shown(before));
-            println!("{style}{}{style:#}", shown(after));
+            let (was, mut is) = (shown(before), shown(after));
+            if !same && was == is {
+                is += ", other ones";
+            }
+            println!("  {style}{mark}{style:#} {name:16}{was:width$}{style}{is}{style:#}");
         }
     }
     println!();
