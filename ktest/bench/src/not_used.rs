@@ -13,7 +13,7 @@ use crate::harness::{Case, Session};
 use crate::sys::{Child, Kind, fork, kill, list, stat, thread, wait};
 
 /// Measures what any program does: to be compared between kernels. A round is one operation, so that
-/// the least of them has nothing in it that the kernel does by the way.
+/// what the kernel does by the way is in some rounds only.
 pub fn measure(session: &mut Session) -> Result<()> {
     let cases = vec![
         Case::new("fork, exit and wait", || Ok(wait(fork(&[], Child::Exits)?)?)),

@@ -57,10 +57,10 @@ impl Results {
         all.filter(|m| m.group == group && m.unit == unit).collect()
     }
 
-    /// The least instructions of one case on `kernel`.
-    pub fn least(&self, kernel: &str, group: &str, case: &str) -> Option<f64> {
+    /// The lower quartile of the instructions of one case on `kernel`.
+    pub fn low(&self, kernel: &str, group: &str, case: &str) -> Option<f64> {
         let group = self.group(kernel, Unit::Instructions, group);
-        group.into_iter().find(|m| m.case == case).map(Measurement::least)
+        group.into_iter().find(|m| m.case == case).map(Measurement::low)
     }
 
     /// The median instructions of one case on the kernel with the option.
@@ -162,19 +162,22 @@ fn not_used(results: &Results) -> Result<String> {
          | --- | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for on in results.group(ON, Unit::Instructions, "not used") {
-        let of = |kernel| results.least(kernel, "not used", &on.case);
-        let (pristine, off, least) = (of(PRISTINE), of(OFF), on.least());
-        let difference = pristine.map(|pristine| least - pristine);
+        let of = |kernel| results.low(kernel, "not used", &on.case);
+        let (pristine, off, low) = (of(PRISTINE), of(OFF), on.low());
+        let difference = off.map(|off| low - off);
         writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} |",
             on.case,
             number(pristine),
             number(off),
-            thousands(least),
+            thousands(low),
             difference.map_or(String::new(), |d| format!("{d:+.0}")),
-            difference.map_or(String::new(), |d| format!("{:+.2} %", 100.0 * d / (least - d))),
+            difference.map_or(String::new(), |d| format!("{:+.2} %", 100.0 * d / (low - d))),
         )?;
+    }
+    if results.group(PRISTINE, Unit::Instructions, "not used").is_empty() {
+        text.push_str("\nThe pristine kernel was not measured in this run.\n");
     }
     Ok(text)
 }

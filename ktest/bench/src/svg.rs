@@ -84,13 +84,14 @@ pub fn curves(title: &str, x_axis: &str, curves: &[Curve]) -> String {
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let (least, most) =
         points().fold((f64::MAX, 1.0_f64), |(least, most), &(x, _)| (least.min(x), most.max(x)));
-    let step = round_step(points().fold(1.0, |most: f64, &(_, y)| most.max(y)) / 5.0);
+    let highest = points().fold(1.0, |most: f64, &(_, y)| most.max(y));
+    let step = round_step(highest / 5.0);
+    let top = step * (highest / step).ceil();
     let x = |value: f64| LEFT + (RIGHT - LEFT) * (value / least).ln() / (most / least).ln();
-    let y = |value: f64| BOTTOM - (BOTTOM - TOP) * value / (6.0 * step);
+    let y = |value: f64| BOTTOM - (BOTTOM - TOP) * value / top;
 
     let mut body = String::new();
-    for line in 0..=6 {
-        let value = step * f64::from(line);
+    for value in (0..=5).map(|line| step * f64::from(line)).filter(|&value| value <= top) {
         let height = y(value);
         put(
             &mut body,
