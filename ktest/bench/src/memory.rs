@@ -23,9 +23,6 @@ const HOLDERS: usize = 256;
 /// The kernel brings the statistics of all cgroups up to date every two seconds.
 const STATISTICS: Duration = Duration::from_millis(2500);
 
-/// What earlier threads had may be freed five seconds later.
-const FREEING: Duration = Duration::from_millis(5500);
-
 /// Ids in a list: around what fits inline (32) and one page after that (512).
 const LISTS: [usize; 8] = [1, 32, 33, 100, 544, 545, 4_096, 65_536];
 
@@ -75,7 +72,6 @@ fn held(group: &Path, size: usize) -> Result<f64> {
             });
         }
         barrier.wait();
-        thread::sleep(FREEING);
         let before = charged(group);
         barrier.wait();
         barrier.wait();
