@@ -15,8 +15,8 @@ help: ## this list
 run: ## restore a process tree and ipc objects by id, on a kernel with the series
 	@ktest/demo $(config)
 
-test: ## everything that CI runs: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, static checks
-	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest restore stress checks
+test: ## everything that CI runs: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks
+	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest restore stress bench checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
 	@ktest/run $(config) kunit-vng kunit-uml

@@ -15,7 +15,7 @@ suite_host() {
 	cargo test --no-fail-fast --workspace --manifest-path "$TOP/rust/Cargo.toml" 2>&1 | "$TOP/ktest/cargo-ktap"
 }
 
-# fuzz: the fuzz targets for a minute; fuzz-long: for FUZZ_SECONDS.
+# fuzz: the fuzz targets for a minute; fuzz-long: for FUZZ_SECONDS, and what they cover.
 prepare_fuzz() {
 	[[ $("$TOOLS/bin/cargo-fuzz" --version 2>/dev/null) == "cargo-fuzz $CARGO_FUZZ" ]] ||
 		stage "building cargo-fuzz $CARGO_FUZZ" "$LOGS/cargo-fuzz.log" 110 \
@@ -131,6 +131,15 @@ suite_upstream() {
 prepare_mutate() { prepare_kselftest && prepare_stress && "$TOP/qemu/build" --backend uml; }
 suite_mutate() {
 	STRESS=$stress "$TOP/ktest/apart" "$TOP/ktest/mutate" "$TREE" "$kselftest" "$RESULTS" "${MUTANT:-}"
+}
+
+# bench: the benchmarks in brief, to see that they work; what they measure decides nothing here.
+prepare_bench() { "$TOP/qemu/build"; }
+suite_bench() {
+	local ok=''
+	printf 'KTAP version 1\n1..1\n'
+	"$TOP/ktest/bench-run" --short 2>&1 | sed 's/^/# /' || ok='not '
+	printf '%sok 1 bench\n' "$ok"
 }
 
 # bisect: each prefix of the series, in a copy of the tree.
