@@ -101,7 +101,8 @@ pub struct Kernel {
     pub name: String,
     /// Version, build and architecture, as `uname` prints them.
     pub uname: String,
-    /// The command line that it was booted with.
+    /// What of its command line is the same on any machine: no paths, and not what virtme-ng told
+    /// its own init.
     pub command_line: String,
 }
 
@@ -139,8 +140,15 @@ impl Kernel {
             .map(|part| part.to_string_lossy().into_owned())
             .join(" ");
         let command_line = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
-        Ok(Self { name, uname, command_line: command_line.trim().to_owned() })
+        Ok(Self { name, uname, command_line: portable(&command_line) })
     }
+}
+
+/// The words of a command line that name no path, and are not for virtme-ng's init.
+fn portable(command_line: &str) -> String {
+    let words = command_line.split_whitespace();
+    let kept = words.filter(|word| !word.contains('/') && !word.starts_with("virtme"));
+    kept.collect::<Vec<_>>().join(" ")
 }
 
 impl Machine {
