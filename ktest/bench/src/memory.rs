@@ -63,7 +63,8 @@ fn held(group: &Path, size: usize) -> Result<f64> {
                 });
                 barrier.wait();
                 barrier.wait();
-                let armed = ready.and_then(|file| file.write(&command));
+                // The file stays open, as it takes memory itself.
+                let armed = ready.and_then(|file| file.write(&command).map(|()| file));
                 barrier.wait();
                 barrier.wait();
                 if let Err(error) = armed {
