@@ -108,7 +108,7 @@ suite_restore() {
 	in_guest "$TOP/ktest/restore" "$CACHE/criu-$CRIU-plain/criu/criu" "$CARGO_TARGET_DIR/debug" "${tests[@]}"
 }
 
-# zdtm: CRIU's own tests that are about ids, with CRIU as it is and with patches/criu/.
+# zdtm: CRIU's own tests that are about ids, with CRIU as it is and with patches/criu/, which takes --config criu.
 prepare_zdtm() { "$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched; }
 suite_zdtm() { LIMIT=7200 in_guest "$TOP/ktest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
 
