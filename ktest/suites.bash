@@ -47,7 +47,7 @@ install_kselftest() { # INTO MAKE-ARGUMENT...
 run_kselftest() { # FOLDER
 	[[ -d $TREE/tools/testing/selftests/nextid ]] || { ktap_skip "the series has no kselftests"; return; }
 	# The runner marks the lines of a test program as comments; indented, they are the subtests they are.
-	in_guest "$1/run_kselftest.sh" --override-timeout 300 | sed 's/^\( *\)# \(.*\)/\1    \2/'
+	in_guest "$1/run_kselftest.sh" --override-timeout 300 | sed -u 's/^\( *\)# \(.*\)/\1    \2/'
 }
 prepare_kselftest() { install_kselftest "$kselftest"; }
 suite_kselftest() { run_kselftest "$kselftest"; }
@@ -161,7 +161,7 @@ in_guest() {
 	[[ $1 != --backend ]] || { options+=("$1" "$2"); shift 2; }
 	printf 'KTAP version 1\n1..3\n'
 	"$TOP/qemu/guest" "${options[@]}" --timeout "${LIMIT:-900}" --console "$results.console" -- "$TOP/ktest/leaks" "$@" \
-		2>"$results.stderr" | sed 's/^/    /' || status=$?
+		2>"$results.stderr" | sed -u 's/^/    /' || status=$?
 	((status == 0)) || ok='not '
 	((status != 124 && status != 125)) || { alive='not '; sed 's/^/# /' "$results.stderr"; }
 	printf '%sok 1 %s\n%sok 2 guest\n' "$ok" "$SUITE" "$alive"
