@@ -167,6 +167,9 @@ impl NextId {
     /// [`Error::NotPermitted`] without the capability; [`Error::Count`] unless there are 1 to
     /// [`MAX_IDS`] ids; [`Error::System`] where memory is short. What was armed before stays armed.
     pub fn arm(&mut self, ids: &[Id]) -> Result<Armed<'_>> {
+        if ids.is_empty() || ids.len() > MAX_IDS {
+            return Err(Error::Count(ids.len()));
+        }
         match self.write_ids(ids) {
             Ok(()) => {
                 self.ids.clear();
@@ -175,7 +178,6 @@ impl NextId {
             }
             Err(error) => Err(match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EPERM) => Error::NotPermitted { action: Action::Arm, ids: ids.into() },
-                Some(Errno::E2BIG | Errno::EINVAL) => Error::Count(ids.len()),
                 _ => Error::system(Action::Arm, error),
             }),
         }

@@ -76,10 +76,32 @@ pub fn ipc(action: Action, ids: &[Id], create: impl Fn() -> c_int) -> nix::Resul
     let wanted = c_int::try_from(wanted).map_err(|_| Errno::EINVAL)?;
     sysctl(&format!("{kind}_next_id"), wanted.into())
         .map_err(|error| error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw))?;
-    let id = Errno::result(create())?;
+    let id = Errno::result(create()).inspect_err(|_| use_up(action))?;
     if id == wanted {
         return Ok(id);
     }
+    remove(action, id);
+    Err(Errno::EBUSY)
+}
+
+/// Creates an object and removes it, which takes with it an id that a failed creation has left in
+/// the sysctl: another task's next object would get it, and to write the sysctl cannot unset it.
+/// In a namespace that is full it stays.
+fn use_up(action: Action) {
+    // SAFETY: No pointer is passed.
+    let id = unsafe {
+        match action {
+            Action::MessageQueue => libc::msgget(libc::IPC_PRIVATE, 0),
+            Action::SemaphoreSet => libc::semget(libc::IPC_PRIVATE, 1, 0),
+            _ => libc::shmget(libc::IPC_PRIVATE, 1, 0),
+        }
+    };
+    if id >= 0 {
+        remove(action, id);
+    }
+}
+
+fn remove(action: Action, id: c_int) {
     // SAFETY: IPC_RMID takes no pointer.
     unsafe {
         match action {
@@ -88,7 +110,6 @@ pub fn ipc(action: Action, ids: &[Id], create: impl Fn() -> c_int) -> nix::Resul
             _ => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
         };
     }
-    Err(Errno::EBUSY)
 }
 
 fn sysctl(name: &str, value: Id) -> io::Result<()> {

@@ -44,19 +44,22 @@ impl fmt::Display for Remote {
 
 impl std::error::Error for Remote {}
 
+/// The exit status for an `error` of the library.
+pub fn status_of(error: &Error) -> u8 {
+    match error {
+        Error::NotSupported => NOT_SUPPORTED,
+        Error::NotPermitted { .. } => NOT_PERMITTED,
+        Error::Taken { .. } | Error::KeyInUse { .. } => IN_USE,
+        Error::OutOfRange { .. } | Error::TooManyLevels { .. } | Error::Count(_) => OUT_OF_RANGE,
+        _ => OTHER,
+    }
+}
+
 /// The exit status for `error`.
 pub fn status(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<Error>() {
-            return match error {
-                Error::NotSupported => NOT_SUPPORTED,
-                Error::NotPermitted { .. } => NOT_PERMITTED,
-                Error::Taken { .. } | Error::KeyInUse { .. } => IN_USE,
-                Error::OutOfRange { .. } | Error::TooManyLevels { .. } | Error::Count(_) => {
-                    OUT_OF_RANGE
-                }
-                _ => OTHER,
-            };
+            return status_of(error);
         }
         if let Some(remote) = cause.downcast_ref::<Remote>() {
             return remote.status;

@@ -37,21 +37,28 @@ struct Check {
     possible: bool,
     /// Why not.
     why: Option<String>,
+    /// The exit status that says so.
+    #[serde(skip)]
+    status: u8,
 }
 
 impl Check {
     fn new(what: impl Into<String>, result: nextid::Result<()>) -> Self {
-        let why = result.err().map(|error| error.to_string());
-        Self { what: what.into(), possible: why.is_none(), why }
+        Self {
+            what: what.into(),
+            possible: result.is_ok(),
+            status: result.as_ref().err().map_or(0, failure::status_of),
+            why: result.err().map(|error| error.to_string()),
+        }
     }
 }
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let yes_no = |yes: bool| if yes { (YES, "yes") } else { (NO, "no") };
-        let width = self.checks.iter().map(|check| check.what.len()).max().unwrap_or_default();
         let (style, text) = yes_no(self.next_id);
         let what = format!("Linux {} has next_id", self.kernel);
+        let width = self.checks.iter().map(|check| check.what.len()).fold(what.len(), usize::max);
         writeln!(f, "{what:width$}  {style}{text}{style:#}")?;
         if !self.next_id {
             writeln!(f, "\nWith --fallback (see nextid --help for what is lost):")?;
@@ -83,12 +90,11 @@ impl Probe {
 
     /// Tells a program what the text tells people.
     pub fn exit_code(&self) -> ExitCode {
-        if !self.next_id {
-            failure::NOT_SUPPORTED.into()
-        } else if !self.checks.iter().all(|check| check.possible) {
-            failure::NOT_PERMITTED.into()
+        if self.next_id {
+            let failed = self.checks.iter().find(|check| !check.possible);
+            failed.map_or(ExitCode::SUCCESS, |check| check.status.into())
         } else {
-            ExitCode::SUCCESS
+            failure::NOT_SUPPORTED.into()
         }
     }
 }

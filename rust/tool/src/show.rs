@@ -43,8 +43,18 @@ pub fn show(pid: i32) -> Result<Process> {
     for entry in fs::read_dir(&folder).with_context(|| format!("no process {pid}: {folder}"))? {
         let path = entry?.path();
         let tid = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
-        let name = fs::read_to_string(path.join("comm"))?.trim_end().to_owned();
-        threads.push(Thread { tid, name, armed: nextid::armed_by(pid, tid)? });
+        match thread(pid, tid) {
+            // It has ended meanwhile.
+            Err(_) if !path.exists() => {}
+            shown => threads.push(shown?),
+        }
     }
+    threads.sort_by_key(|thread| thread.tid);
     Ok(Process { pid, threads })
+}
+
+fn thread(pid: i32, tid: i32) -> Result<Thread> {
+    let comm = format!("/proc/{pid}/task/{tid}/comm");
+    let name = fs::read_to_string(&comm).with_context(|| format!("cannot read {comm}"))?;
+    Ok(Thread { tid, name: name.trim_end().to_owned(), armed: nextid::armed_by(pid, tid)? })
 }
