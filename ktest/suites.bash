@@ -52,7 +52,7 @@ run_kselftest() { # FOLDER
 prepare_kselftest() { install_kselftest "$kselftest"; }
 suite_kselftest() { run_kselftest "$kselftest"; }
 
-# kselftest-32: the same as 32-bit programs, which takes --config compat.
+# kselftest-32: the same as 32-bit programs.
 prepare_kselftest-32() {
 	"$TOP/qemu/toolchain" compat && install_kselftest "$kselftest-32" BUILD="$kselftest-32/build" USERCFLAGS=-m32 USERLDFLAGS=-m32
 }
