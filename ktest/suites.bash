@@ -112,19 +112,27 @@ suite_restore() {
 prepare_zdtm() { "$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched; }
 suite_zdtm() { LIMIT=7200 in_guest "$TOP/ktest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
 
-# upstream: the tree's own kselftests, on the kernel without the series and on the one with it.
+# upstream: the tree's own kselftests, on the kernel without the series and on the one with it. A program whose results
+# differ may be one whose results differ from run to run: it is run again, often, and each result has to come up on both.
 upstream="clone3 pidfd pid_namespace ipc proc mqueue namespaces"
 prepare_upstream() {
 	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/qemu/pristine" "$TOP/qemu/build" "${CONFIG[@]}" &&
 		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=$upstream cgroup" INSTALL_PATH="$CACHE/upstream-$KVER"
 }
 suite_upstream() {
-	local run=("$TOP/qemu/guest" "${CONFIG[@]}" --timeout 3600 -- "$CACHE/upstream-$KVER/run_kselftest.sh") collection
-	run+=(--override-timeout 180 --test cgroup:test_pids)
-	for collection in $upstream; do run+=(--collection "$collection"); done
-	"$TOP/qemu/pristine" "${run[@]}" >"$RESULTS/upstream.pristine" 2>&1 || true
-	"${run[@]}" >"$RESULTS/upstream.patched" 2>&1 || true
+	local selection=(--test cgroup:test_pids) again=() name
+	for name in $upstream; do selection+=(--collection "$name"); done
+	run_upstream 1 "${selection[@]}"
+	for name in $("$TOP/ktest/upstream" --differing "$RESULTS/upstream."{pristine,patched}); do again+=(--test "$name"); done
+	((${#again[@]} == 0)) || run_upstream 20 "${again[@]}"
 	"$TOP/ktest/upstream" "$RESULTS/upstream."{pristine,patched}
+}
+run_upstream() { # TIMES SELECTION...
+	# shellcheck disable=SC2016 # for the guest
+	local run=("$TOP/qemu/guest" "${CONFIG[@]}" --timeout 3600 -- sh -c 'times=$1; shift; for i in $(seq "$times"); do "$@"; done' sh "$1"
+		"$CACHE/upstream-$KVER/run_kselftest.sh" --override-timeout 180 "${@:2}")
+	"$TOP/qemu/pristine" "${run[@]}" >>"$RESULTS/upstream.pristine" 2>&1 || true
+	"${run[@]}" >>"$RESULTS/upstream.patched" 2>&1 || true
 }
 
 # mutate: each rule taken out of the kernel, in a copy of the tree.
