@@ -97,7 +97,7 @@ suite_faults() { in_guest "$stress" faults; }
 
 # restore: the library and the tool, which restores what the real CRIU dumps; and CRIU restores it, too.
 build_restore() { cargo build --manifest-path "$TOP/rust/Cargo.toml" -p nextid-tool -p criu-demo && restore_tests; }
-restore_tests() { cargo test --no-run --manifest-path "$TOP/rust/Cargo.toml" -p nextid -p nextid-tool --test objects --test cli; }
+restore_tests() { CARGO_TERM_COLOR=never cargo test --no-run --manifest-path "$TOP/rust/Cargo.toml" -p nextid -p nextid-tool --test objects --test cli; }
 prepare_restore() {
 	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain &&
 		stage "building the restore tools" "$LOGS/restore-build.log" 0 build_restore
@@ -105,6 +105,7 @@ prepare_restore() {
 suite_restore() {
 	local tests
 	mapfile -t tests < <(restore_tests 2>&1 | sed -n 's/.*Executable .*(\(.*\))$/\1/p')
+	((${#tests[@]} == 2)) || { printf 'KTAP version 1\n1..1\nnot ok 1 tests/objects and tests/cli are built\n'; return; }
 	in_guest "$TOP/ktest/restore" "$CACHE/criu-$CRIU-plain/criu/criu" "$CARGO_TARGET_DIR/debug" "${tests[@]}"
 }
 
