@@ -14,8 +14,7 @@ use tempfile::TempDir;
 
 /// A dump, to put the text into.
 static DUMP: LazyLock<TempDir> = LazyLock::new(|| {
-    // In memory: it is written and read for each text.
-    let copy = TempDir::new_in("/dev/shm").expect("a folder");
+    let copy = TempDir::new().expect("a folder");
     for entry in fs::read_dir(folder()).expect("the dump") {
         let entry = entry.expect("a file");
         fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("a copy");
