@@ -10,12 +10,12 @@ cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nextid
 export KVER KSRC COMPILER
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-11s %s\n", $$1, $$2 }'
 
 run: ## restore a process tree and ipc objects by id, on a kernel with the series
 	@ktest/demo $(config)
 
-test: ## everything that CI runs: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks
+test: ## all tests, those of .ci/run: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks
 	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest restore stress bench checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
@@ -73,7 +73,7 @@ refresh: ## write the edits of the work tree back to patches/
 	@qemu/refresh
 
 clean: ## remove what is derived in the checkout
-	rm -rf results
+	rm -rf results rust/target rust/fuzz/target rust/fuzz/artifacts rust/fuzz/coverage
 
 distclean: clean ## remove the cache as well: sources, tree, builds, tools
-	rm -rf $(cache)
+	rm -rf "$(cache)" "$(cache)"-apart-*

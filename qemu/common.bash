@@ -1,6 +1,7 @@
 # Sourced by every script here: where things are, how they speak, how long work is shown.
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
+export LC_ALL=C.UTF-8 # what apt and others print is read
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=qemu/versions
