@@ -157,7 +157,7 @@ fn make_objects() -> Result<()> {
             message.extend_from_slice(text);
             checked(libc::msgsnd(queue, message.as_ptr().cast(), text.len(), 0))?;
         }
-        // The next one has an index and a sequence number above 0.
+        // The next one has an index above 1.
         let removed = checked(libc::msgget(libc::IPC_PRIVATE, 0o600))?;
         checked(libc::msgctl(removed, libc::IPC_RMID, ptr::null_mut()))?;
         checked(libc::msgget(libc::IPC_PRIVATE, 0o600))?;
