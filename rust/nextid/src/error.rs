@@ -224,7 +224,7 @@ impl Error {
                 Self::Taken { action, ids, holder }
             }
             Some(Errno::EINVAL) if action.is_ipc() => Self::OutOfRange { action, ids },
-            Some(Errno::EINVAL) => match crate::task::visible_levels() {
+            Some(Errno::EINVAL) => match crate::holder::visible_levels() {
                 Some(levels) if levels < ids.0.len() => Self::TooManyLevels { action, ids, levels },
                 _ => Self::OutOfRange { action, ids },
             },

@@ -8,10 +8,10 @@ use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::libc;
 
-use crate::task::is_in_new_namespace;
 use crate::{Action, Id};
 
 /// Who has an id.
@@ -110,7 +110,7 @@ fn index(id: Id) -> Id {
 pub fn pids_in_use(ids: &[Id]) -> Vec<Holder> {
     let mut holders = Vec::new();
     let mut wanted: HashSet<Id> = ids.iter().copied().collect();
-    let Some(namespace) = Namespace::above(0) else {
+    let Some(namespace) = Namespace::own() else {
         return holders;
     };
     let _ = for_each_task(|pid, status| {
@@ -128,10 +128,7 @@ pub fn pids_in_use(ids: &[Id]) -> Vec<Holder> {
 
 /// The task that has one of `ids`, which begin at the pid namespace that a child would be in.
 fn find_task(ids: &[Id]) -> Option<Holder> {
-    // A new pid namespace, of which the child would be the first, has no other task.
-    let new = usize::from(is_in_new_namespace());
-    let outer = ids.iter().skip(new).enumerate();
-    let wanted: Vec<_> = outer.map_while(|(i, &id)| Some((id, Namespace::above(i)?))).collect();
+    let wanted: Vec<_> = ids.iter().copied().zip(Namespace::of_child()?).collect();
     let found = for_each_task(|pid, status| {
         for (role, used) in roles(status) {
             if let Some((id, _)) = wanted.iter().find(|(id, ns)| ns.has(*id, &used, pid)) {
@@ -151,7 +148,7 @@ fn for_each_task<T>(mut visit: impl FnMut(i32, &str) -> ControlFlow<T>) -> Contr
         };
         // A task may end meanwhile.
         for thread in fs::read_dir(process.path().join("task")).into_iter().flatten().flatten() {
-            if let Ok(status) = fs::read_to_string(thread.path().join("status")) {
+            if let Some(status) = read_status(&thread.path()) {
                 visit(pid, &status)?;
             }
         }
@@ -159,27 +156,71 @@ fn for_each_task<T>(mut visit: impl FnMut(i32, &str) -> ControlFlow<T>) -> Contr
     ControlFlow::Continue(())
 }
 
-/// A pid namespace around the caller.
+/// In how many nested pid namespaces a child would be, as far as `/proc` shows: those from the one
+/// that `/proc` was mounted in inwards.
+pub(crate) fn visible_levels() -> Option<usize> {
+    Some(own_levels()? + levels_below())
+}
+
+/// In how many nested pid namespaces the caller is, as far as `/proc` shows.
+fn own_levels() -> Option<usize> {
+    Some(status_ids(&read_status(Path::new("/proc/thread-self"))?, "NSpid")?.len())
+}
+
+/// How many levels below the caller's pid namespace a child would be: none unless `unshare(2)` or
+/// `setns(2)` chose another one for children.
+fn levels_below() -> usize {
+    /// How deep the kernel nests pid namespaces.
+    const MAX_LEVEL: usize = 32;
+
+    let own = identity(OWN, 0);
+    let is_below = |&climb: &usize| match identity(FOR_CHILDREN, climb) {
+        // Kernels before 7.2 show none that is new and empty, which is one level below.
+        None => climb == 0,
+        namespace => namespace != own,
+    };
+    (0..MAX_LEVEL).take_while(is_below).count()
+}
+
+/// The caller's pid namespace, in `/proc`.
+const OWN: &str = "thread-self/ns/pid";
+
+/// The pid namespace that a child would be in, in `/proc`.
+const FOR_CHILDREN: &str = "thread-self/ns/pid_for_children";
+
+/// A pid namespace that the caller is in, or a child would be.
 struct Namespace {
     /// Its level, counted from that of `/proc` inwards.
     level: usize,
-    /// None where the caller is too deep in to see it.
+    /// None where the caller is too deep in to see it, or it is too new to be seen.
     identity: Option<(u64, u64)>,
 }
 
 impl Namespace {
-    /// The one that is `climb` levels above the caller's, if `/proc` sees it.
-    fn above(climb: usize) -> Option<Self> {
-        let status = fs::read_to_string("/proc/thread-self/status").ok()?;
-        let own = status_ids(&status, "NSpid")?.len();
-        let level = own.checked_sub(climb + 1)?;
-        Some(Self { level, identity: identity("thread-self", climb) })
+    /// The caller's, if `/proc` sees it.
+    fn own() -> Option<Self> {
+        Some(Self { level: own_levels()?.checked_sub(1)?, identity: identity(OWN, 0) })
+    }
+
+    /// Those that a child would be in, innermost first, as far as `/proc` sees them.
+    fn of_child() -> Option<impl Iterator<Item = Self>> {
+        let own = own_levels()?;
+        let all = own + levels_below();
+        let at = move |level| {
+            let identity = if level < own {
+                identity(OWN, own - 1 - level)
+            } else {
+                identity(FOR_CHILDREN, all - 1 - level)
+            };
+            Self { level, identity }
+        };
+        Some((0..all).rev().map(at))
     }
 
     /// Whether `id` is one of the ids `used` by process `pid`, in this namespace.
     fn has(&self, id: Id, used: &[Id], pid: i32) -> bool {
         let is_same = || {
-            let theirs = || identity(&pid.to_string(), used.len() - 1 - self.level);
+            let theirs = || identity(&format!("{pid}/ns/pid"), used.len() - 1 - self.level);
             // All that /proc shows is in the namespace of /proc.
             self.level == 0 || (self.identity.is_some() && self.identity == theirs())
         };
@@ -194,6 +235,13 @@ fn roles(status: &str) -> impl Iterator<Item = (Role, Vec<Id>)> {
         .filter_map(|(role, name)| Some((role, status_ids(status, name)?)))
 }
 
+/// The status of the task in this folder of `/proc`. The name in it need not be UTF-8: the kernel
+/// cuts it off after 15 bytes.
+fn read_status(task: &Path) -> Option<String> {
+    let status = fs::read(task.join("status")).ok()?;
+    Some(String::from_utf8_lossy(&status).into_owned())
+}
+
 fn status_ids(status: &str, name: &str) -> Option<Vec<Id>> {
     line(status, name)?.split_whitespace().map(|id| id.parse().ok()).collect()
 }
@@ -202,12 +250,13 @@ fn line<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
-/// The identity of the pid namespace that is `climb` levels above that of process `pid`.
-fn identity(pid: &str, climb: usize) -> Option<(u64, u64)> {
+/// The identity of the pid namespace that is `climb` levels above that of `link` in `/proc`. The
+/// kernel lets nobody climb above their own.
+fn identity(link: &str, climb: usize) -> Option<(u64, u64)> {
     /// `NS_GET_PARENT` of `<linux/nsfs.h>`.
     const NS_GET_PARENT: libc::Ioctl = 0xb702;
 
-    let mut file = File::open(format!("/proc/{pid}/ns/pid")).ok()?;
+    let mut file = File::open(format!("/proc/{link}")).ok()?;
     for _ in 0..climb {
         // SAFETY: The request takes no argument.
         let parent = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_PARENT) };
@@ -240,6 +289,16 @@ mod tests {
         let holders = pids_in_use(&[own, i32::MAX.into()]);
         let [Holder::Task { id, .. }] = &*holders else { panic!("{holders:?}") };
         assert_eq!(*id, own);
+    }
+
+    #[test]
+    fn a_task_is_found_whatever_its_name() {
+        fs::write("/proc/thread-self/comm", b"caf\xc3").expect("to write");
+        let own = Id::from(nix::unistd::gettid().as_raw());
+        for found in [find_task(&[own]), pids_in_use(&[own]).pop()] {
+            let Some(Holder::Task { id, name, .. }) = found else { panic!("{own} is in use") };
+            assert_eq!((id, &*name), (own, "caf\u{fffd}"));
+        }
     }
 
     #[test]

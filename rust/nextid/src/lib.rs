@@ -100,7 +100,8 @@ impl fmt::Display for Method {
 
 /// The calling thread's `next_id` file, kept open.
 ///
-/// It serves the thread that opened it and no other. A forked child opens its own.
+/// It serves the thread that opened it and no other. A child of [`Armed::fork`] opens its own: its
+/// parent's is closed there.
 #[derive(Debug)]
 pub struct NextId {
     /// None for [`Method::Peers`].

@@ -8,7 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{self, Command, ExitStatus};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -18,6 +19,10 @@ use crate::{Action, Armed, Error, Method, Result, peers};
 
 /// What a forked child exits with where its code panics, as a Rust program does.
 const PANIC_STATUS: i32 = 101;
+
+/// How long threads that have ended may take to be gone. Only one that a tracer keeps takes as long,
+/// or the first of a process, which stays to the end.
+const LEAVING_TIME: Duration = Duration::from_secs(1);
 
 /// A forked process.
 #[derive(Debug)]
@@ -56,15 +61,20 @@ impl Armed<'_> {
     /// Forks a process with these ids, which runs `child` and exits with what it returns.
     ///
     /// The child does not run the parent's exit handlers, nor flush its buffers; it exits with 101
-    /// where `child` panics.
+    /// where `child` panics. The `next_id` file of the parent is closed there, where it is of no
+    /// use.
     ///
-    /// The id in the caller's own pid namespace is not the first where `unshare(CLONE_NEWPID)` came
-    /// before: the child then is the first of a new pid namespace, so that `ids[0]` must be 1.
+    /// The id in the caller's own pid namespace is not the first where `unshare(CLONE_NEWPID)` or
+    /// `setns(2)` came before: `ids[0]` then is the one in the namespace chosen for children. In a
+    /// new one the first child must be 1.
+    ///
+    /// A thread that was joined still takes a moment to be gone, which this waits for.
     ///
     /// # Errors
     ///
     /// [`Error::Threaded`] where this process has other threads: the child would have only this
-    /// one, and any lock that another held would stay locked. [`Error::Taken`],
+    /// one, and any lock that another held would stay locked. One that has ended counts where it is
+    /// not gone within a second: its tracer keeps it, or it is the first thread. [`Error::Taken`],
     /// [`Error::OutOfRange`], [`Error::TooManyLevels`], [`Error::NotPermitted`] where the ids cannot
     /// be had, and [`Error::System`] for any other reason. The ids are disarmed then.
     pub fn fork(self, child: impl FnOnce() -> i32) -> Result<Child> {
@@ -84,6 +94,9 @@ impl Armed<'_> {
                 Ok(Child { pid: child })
             }
             Ok(ForkResult::Child) => {
+                // It serves the parent only. A process deep in a tree would have one of each
+                // ancestor.
+                self.next.file = None;
                 let status = catch_unwind(AssertUnwindSafe(child)).unwrap_or(PANIC_STATUS);
                 // SAFETY: It has no preconditions.
                 unsafe { libc::_exit(status) }
@@ -141,24 +154,58 @@ impl Armed<'_> {
     }
 }
 
-/// Whether the calling thread is the only one of its process.
+/// Whether the calling thread is the only one of its process, where need be after those that have
+/// ended are gone.
 fn is_single_threaded() -> io::Result<bool> {
-    // A directory has a link for itself, one for its name, and one for each directory in it: here
-    // a directory for each thread.
-    Ok(fs::metadata("/proc/self/task")?.nlink() == 3)
+    let deadline = Instant::now() + LEAVING_TIME;
+    loop {
+        // A directory has a link for itself, one for its name, and one for each directory in it:
+        // here a directory for each thread.
+        if fs::metadata("/proc/self/task")?.nlink() == 3 {
+            return Ok(true);
+        }
+        if other_thread_runs()? || Instant::now() > deadline {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
-/// In how many nested pid namespaces a child would be, as far as `/proc` shows: those from the one
-/// that `/proc` was mounted in inwards.
-pub(crate) fn visible_levels() -> Option<usize> {
-    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
-    let own =
-        status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().count();
-    Some(own + usize::from(is_in_new_namespace()))
+/// Whether `/proc` shows a thread of this process, other than the calling one, that has not ended.
+fn other_thread_runs() -> io::Result<bool> {
+    let mut running = 0;
+    for thread in fs::read_dir("/proc/self/task")? {
+        // One that is gone meanwhile has ended.
+        let stat = fs::read(thread?.path().join("stat"));
+        running += usize::from(stat.is_ok_and(|stat| !has_ended(&stat)));
+    }
+    Ok(running > 1)
 }
 
-/// Whether a child would be the first process of a new pid namespace.
-pub(crate) fn is_in_new_namespace() -> bool {
-    // The link leads nowhere until the first process is there.
-    fs::read_link("/proc/thread-self/ns/pid_for_children").is_err()
+/// Whether the thread with this `stat` has ended, which is so before another can have joined it.
+fn has_ended(stat: &[u8]) -> bool {
+    /// `PF_EXITING` of the kernel's `<linux/sched.h>`.
+    const EXITING: u64 = 0x4;
+
+    // The name, in parentheses, may hold anything. The flags are the seventh field after it.
+    let fields = stat.rsplit(|&byte| byte == b')').next().unwrap_or_default();
+    let flags = String::from_utf8_lossy(fields).split_whitespace().nth(6).map(str::parse::<u64>);
+    matches!(flags, Some(Ok(flags)) if flags & EXITING != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_runs_has_not_ended() {
+        let stat = fs::read("/proc/thread-self/stat").expect("to read");
+        assert!(!has_ended(&stat));
+    }
+
+    #[test]
+    fn a_thread_that_exits_has_ended_whatever_its_name() {
+        assert!(has_ended(b"42 (a) S 1 \xff) R 1 42 42 0 -1 4194372 0 0"));
+        assert!(!has_ended(b"42 (a) S 1 \xff) R 1 42 42 0 -1 4194368 4 4"));
+    }
 }

@@ -5,19 +5,24 @@
 //! It takes root. On a kernel without `next_id` it is the peers that are tested, so that most of
 //! this runs everywhere. Only a process of one thread may fork, so it brings its own `main`.
 
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use nextid::{Action, Error, Holder, IPC_PRIVATE, Id, Method, NextId, Role};
+use nextid::{Action, Child, Error, Holder, IPC_PRIVATE, Id, Method, NextId, Role};
 use nix::libc;
-use nix::sched::{CloneFlags, unshare};
-use nix::sys::prctl::set_child_subreaper;
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::wait;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, fork, geteuid, getpid, gettid, pause, setpgid, setresuid};
 
 type Outcome = Result<(), Failed>;
@@ -36,12 +41,16 @@ fn main() -> ExitCode {
         test("fork_of_a_pid_in_use_names_the_holder", root, fork_taken),
         test("fork_of_an_outer_pid_in_use_names_the_holder", root, fork_taken_outside),
         test("fork_of_a_process_group_in_use_names_the_holder", root, fork_taken_by_group),
+        test("fork_into_a_new_namespace_says_why_not", root, fork_refused_in_a_new_namespace),
+        test("fork_several_levels_down_says_why_not", root, fork_refused_several_levels_down),
         test("fork_below_the_range", root, || fork_out_of_range(0)),
         test("fork_above_the_range", root, || fork_out_of_range(1 << 30)),
         test("fork_beyond_int", root, || fork_out_of_range(Id::MAX)),
         test("fork_with_more_ids_than_namespaces", root, fork_too_many_levels),
         test("fork_without_privilege", root, fork_without_privilege),
         test("fork_with_threads_is_refused", root, fork_with_threads),
+        test("fork_waits_for_joined_threads_to_be_gone", root, fork_after_a_join),
+        test("fork_closes_the_file_in_the_child", root && file, fork_closes_the_file),
         test("a_child_that_panics_exits_with_101", root, child_panics),
         test("thread_gets_its_id", root, thread_gets_its_id),
         test("thread_of_an_id_in_use", root, thread_taken),
@@ -166,6 +175,94 @@ fn fork_taken_by_group() -> Outcome {
     }
 }
 
+/// Checks what is said of ids that the kernel refuses, where children are in a pid namespace below
+/// the caller's: `inner` are ids that are free from there outwards, `taken` is in use in the
+/// caller's, which is the last of `levels` that `/proc` shows.
+fn check_refusals(inner: &[Id], taken: Id, levels: usize) {
+    let refused = fork_below(inner, &[taken]);
+    let is_taken = matches!(holder(&refused), Some((id, _)) if id == taken);
+    assert!(is_taken, "{refused:?}");
+    let refused = fork_below(inner, &[1 << 30]);
+    assert!(matches!(refused, Err(Error::OutOfRange { .. })), "{refused:?}");
+    assert_eq!(child_levels(), levels + inner.len());
+}
+
+fn fork_below(inner: &[Id], outer: &[Id]) -> nextid::Result<Child> {
+    open().arm(&[inner, outer].concat()).unwrap().fork(|| 0)
+}
+
+/// The id that was in use, and the process that has it.
+fn holder(refused: &nextid::Result<Child>) -> Option<(Id, Id)> {
+    match *refused {
+        Err(Error::Taken { holder: Some(Holder::Task { id, pid, .. }), .. }) => {
+            Some((id, pid.into()))
+        }
+        _ => None,
+    }
+}
+
+/// In how many pid namespaces a child is said to be.
+fn child_levels() -> usize {
+    match fork_below(&[], &[7; 34]) {
+        Err(Error::TooManyLevels { levels, .. }) => levels,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Stays until it is killed, or its parent ends.
+fn stay() -> i32 {
+    set_pdeathsig(Signal::SIGKILL).unwrap();
+    pause();
+    0
+}
+
+fn end(child: Child) {
+    kill(Pid::from_raw(child.pid()), Signal::SIGKILL).unwrap();
+    child.wait().unwrap();
+}
+
+fn fork_refused_in_a_new_namespace() -> Outcome {
+    let taken = Id::from(getpid().as_raw());
+    in_child(move || {
+        let levels = child_levels();
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        check_refusals(&[1], taken, levels);
+
+        let first = open().arm(&[1, free_pid()]).unwrap().fork(stay).unwrap();
+        check_refusals(&[7], taken, levels);
+        assert_eq!(holder(&fork_below(&[1], &[free_pid()])), Some((1, first.pid().into())));
+        end(first);
+    })
+}
+
+/// `setns` may choose a namespace for children that is more than one level below the caller.
+fn fork_refused_several_levels_down() -> Outcome {
+    let taken = Id::from(getpid().as_raw());
+    in_child(move || {
+        let levels = child_levels();
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        let below = free_pid();
+        let (mut told, mut tell) = UnixStream::pair().unwrap();
+        let first = open().arm(&[1, free_pid()]).unwrap().fork(move || {
+            unshare(CloneFlags::CLONE_NEWPID).unwrap();
+            let _below = open().arm(&[1, 5, below]).unwrap().fork(stay).unwrap();
+            tell.write_all(&[0]).unwrap();
+            stay()
+        });
+        let first = first.unwrap();
+        told.read_exact(&mut [0]).unwrap();
+        let namespace = File::open(format!("/proc/{below}/ns/pid")).unwrap();
+        setns(namespace, CloneFlags::CLONE_NEWPID).unwrap();
+
+        check_refusals(&[7, 8], taken, levels);
+        let outer = [free_pid()];
+        assert_eq!(holder(&fork_below(&[7, 1], &outer)), Some((1, first.pid().into())));
+        assert_eq!(holder(&fork_below(&[1, 8], &outer)), Some((1, below)));
+        assert!(fork_below(&[7, 8], &outer).unwrap().wait().unwrap().success());
+        end(first);
+    })
+}
+
 fn fork_out_of_range(pid: Id) -> Outcome {
     match open().arm(&[pid])?.fork(|| 0) {
         Err(Error::OutOfRange { action: Action::Fork, ids }) if ids.0 == [pid] => Ok(()),
@@ -194,17 +291,63 @@ fn fork_without_privilege() -> Outcome {
 }
 
 fn fork_with_threads() -> Outcome {
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let (stop, stopped) = mpsc::channel::<()>();
     let other = thread::spawn(move || stopped.recv());
     let refused = open().arm(&[free_pid()])?.fork(|| 0);
     drop(stop);
     let _ = other.join();
     ensure(matches!(refused, Err(Error::Threaded)), refused)?;
-    // A thread is gone only some time after it is joined.
-    while std::fs::read_dir("/proc/self/task")?.count() > 1 {
-        thread::yield_now();
-    }
-    Ok(())
+    let child = open().arm(&[free_pid()])?.fork(|| 0)?;
+    ensure(child.wait()?.success(), "no child")
+}
+
+/// A thread is gone only some time after it is joined: here its tracer keeps it for longer.
+fn fork_after_a_join() -> Outcome {
+    let (mut ours, mut theirs) = UnixStream::pair()?;
+    let tracer = open().arm(&[free_pid()])?.fork(move || {
+        let mut tid = [0; 4];
+        theirs.read_exact(&mut tid).unwrap();
+        let tid = i32::from_ne_bytes(tid);
+        // SAFETY: The request takes no pointer.
+        let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, 0, 0) };
+        assert_eq!(seized, 0);
+        theirs.write_all(&[0]).unwrap();
+        // The thread is joined.
+        theirs.read_exact(&mut [0]).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        waitpid(Pid::from_raw(tid), Some(WaitPidFlag::__WALL)).unwrap();
+        0
+    })?;
+    let (stop, stopped) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        tell.send(gettid().as_raw()).unwrap();
+        stopped.recv()
+    });
+    ours.write_all(&told.recv()?.to_ne_bytes())?;
+    ours.read_exact(&mut [0])?;
+    drop(stop);
+    let _ = thread.join();
+    ours.write_all(&[0])?;
+    let forked = open().arm(&[free_pid()])?.fork(|| 0).and_then(Child::wait);
+    ensure(tracer.wait()?.success(), "not traced")?;
+    ensure(forked.as_ref().is_ok_and(ExitStatus::success), forked)
+}
+
+/// It serves the parent only, and a process deep in a tree would have one of each ancestor.
+fn fork_closes_the_file() -> Outcome {
+    let mut next = open();
+    ensure(open_files() == 1, open_files())?;
+    let child = next.arm(&[free_pid()])?.fork(open_files)?;
+    let status = child.wait()?;
+    ensure(status.success(), status)
+}
+
+/// How many `next_id` files this process has open.
+fn open_files() -> i32 {
+    let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let paths = links.filter_map(|link| fs::read_link(link.path()).ok());
+    paths.map(|path| i32::from(path.ends_with("next_id"))).sum()
 }
 
 fn child_panics() -> Outcome {
@@ -213,21 +356,17 @@ fn child_panics() -> Outcome {
     ensure(status.code() == Some(101), status)
 }
 
-/// Runs in a child: a test thread would keep later tests from forking for a moment.
 fn thread_gets_its_id() -> Outcome {
-    in_child(|| {
-        let tid = free_pid();
-        let got = open().arm(&[tid]).unwrap().thread(thread::Builder::new(), gettid).unwrap();
-        assert_eq!(Id::from(got.join().unwrap().as_raw()), tid);
-    })
+    let tid = free_pid();
+    let thread = open().arm(&[tid])?.thread(thread::Builder::new(), gettid)?;
+    let got = thread.join().expect("it does not panic");
+    ensure(Id::from(got.as_raw()) == tid, got)
 }
 
 fn thread_taken() -> Outcome {
-    in_child(|| {
-        let own = Id::from(getpid().as_raw());
-        let refused = open().arm(&[own]).unwrap().thread(thread::Builder::new(), || ());
-        assert!(matches!(refused, Err(Error::Taken { action: Action::Thread, .. })), "{refused:?}");
-    })
+    let own = Id::from(getpid().as_raw());
+    let refused = open().arm(&[own])?.thread(thread::Builder::new(), || ());
+    ensure(matches!(refused, Err(Error::Taken { action: Action::Thread, .. })), refused)
 }
 
 fn program_gets_its_id() -> Outcome {

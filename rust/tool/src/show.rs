@@ -54,7 +54,26 @@ pub fn show(pid: i32) -> Result<Process> {
 }
 
 fn thread(pid: i32, tid: i32) -> Result<Thread> {
+    Ok(Thread { tid, name: name(pid, tid)?, armed: nextid::armed_by(pid, tid)? })
+}
+
+/// The name of a thread. It need not be UTF-8: the kernel cuts it off after 15 bytes.
+fn name(pid: i32, tid: i32) -> Result<String> {
     let comm = format!("/proc/{pid}/task/{tid}/comm");
-    let name = fs::read_to_string(&comm).with_context(|| format!("cannot read {comm}"))?;
-    Ok(Thread { tid, name: name.trim_end().to_owned(), armed: nextid::armed_by(pid, tid)? })
+    let name = fs::read(&comm).with_context(|| format!("cannot read {comm}"))?;
+    Ok(String::from_utf8_lossy(&name).trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::{getpid, gettid};
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_cut_inside_a_character_is_shown() {
+        fs::write("/proc/thread-self/comm", b"caf\xc3").expect("to write");
+        let name = name(getpid().as_raw(), gettid().as_raw()).expect("to read");
+        assert_eq!(name, "caf\u{fffd}");
+    }
 }
