@@ -140,13 +140,15 @@ fn sections(results: &Results) -> Result<Vec<(&'static str, String)>> {
 fn setting(results: &Results) -> Result<String> {
     let mut text = String::new();
     for run in &results.runs {
-        let rounds = run.measurements.iter().map(|m| m.rounds.len()).max();
+        let rounds = run.measurements.iter().map(|m| m.rounds.len()).max().unwrap_or_default();
+        let mut groups: Vec<&str> = run.measurements.iter().map(|m| m.group.as_str()).collect();
+        groups.dedup();
         writeln!(
             text,
-            "- {}, {}, {} rounds: Linux {}, {} × {}, {} MiB",
+            "- {}, {} ({}; up to {rounds} rounds): Linux {}, {} × {}, {} MiB",
             run.kernel.name,
             run.unit,
-            rounds.unwrap_or_default(),
+            groups.join(", "),
             run.kernel.uname,
             run.machine.processors,
             run.machine.processor,
