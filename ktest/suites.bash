@@ -113,8 +113,8 @@ suite_restore() {
 prepare_zdtm() { "$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched; }
 suite_zdtm() { LIMIT=7200 in_guest "$TOP/ktest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
 
-# upstream: the tree's own kselftests, on the kernel without the series and on the one with it. A program whose results
-# differ may be one whose results differ from run to run: it is run again, often, and each result has to come up on both.
+# upstream: the tree's own kselftests, on the kernel without the series and on the one with it. Where results differ, it may
+# be by chance: such a program is run again, often, on both.
 upstream="clone3 pidfd pid_namespace ipc proc mqueue namespaces"
 prepare_upstream() {
 	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/qemu/pristine" "$TOP/qemu/build" "${CONFIG[@]}" &&
