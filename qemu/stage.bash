@@ -20,7 +20,7 @@ draw_stage() {
 
 # How many steps a log has: a line of kbuild or cargo ("  CC  file.o"; Rust's take longest), of KTAP, of tar's checkpoints.
 count_steps() {
-	awk '/^ +RUSTC [LP]/ { n += 9 } /^ +[A-Z]|^ *(not )?ok |^(Unpacking|Setting up) |^test .*\.\.\. |^tar: |^# fuzzing / { n++ } END { print n + 0 }' "$1"
+	awk '/^ +RUSTC [LP]/ { n += 9 } /^ +[A-Z]|^ *(not )?ok |^(Unpacking|Setting up) |^test .*\.\.\. |^tar: |^ *# (fuzzing|running) / { n++ } END { print n + 0 }' "$1"
 }
 
 # stage NAME LOG STEPS COMMAND...: runs COMMAND, all its output in LOG, and shows how far it is. STEPS is how many
