@@ -33,7 +33,7 @@ fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minu
 restore: ## dump a running tree with the real CRIU, and restore it with nextid and with CRIU: before and after, side by side
 	@ktest/criu-demo $(config)
 
-zdtm: ## CRIU's own tests that are about ids, with CRIU as it is and with patches/criu, in about an hour
+zdtm: ## CRIU's own tests that are about ids, with CRIU as it is and with patches/criu, in half an hour or more
 	@ktest/run $(config) --config criu zdtm
 
 upstream: ## the tree's own kselftests, without the series and with it, side by side
