@@ -4,18 +4,37 @@
 //!
 //! `proto/` holds files of `images/` of CRIU 4.2.1, as they are. A newer CRIU's go in their place.
 
-const MESSAGES: [&str; 7] = [
+use protox::prost_reflect::prost_types::FileDescriptorSet;
+use protox::prost_reflect::prost_types::field_descriptor_proto::Type;
+
+const MESSAGES: [&str; 8] = [
     "core.proto",
     "inventory.proto",
     "ipc-msg.proto",
     "ipc-sem.proto",
     "ipc-shm.proto",
+    "ipc-var.proto",
     "pagemap.proto",
     "pstree.proto",
 ];
 
 fn main() {
     println!("cargo::rerun-if-changed=proto");
-    let definitions = protox::compile(MESSAGES, ["proto"]).expect("the definitions are valid");
+    let mut definitions = protox::compile(MESSAGES, ["proto"]).expect("the definitions are valid");
+    let_strings_be_bytes(&mut definitions);
     prost_build::Config::new().compile_fds(definitions).expect("the messages can be generated");
+}
+
+/// CRIU takes strings as they come, and the kernel cuts the name of a task in the middle of a
+/// character. Where a string has to be UTF-8, such a name makes the image unreadable. On the wire
+/// strings and bytes are the same.
+fn let_strings_be_bytes(definitions: &mut FileDescriptorSet) {
+    let mut messages: Vec<_> =
+        definitions.file.iter_mut().flat_map(|file| &mut file.message_type).collect();
+    while let Some(message) = messages.pop() {
+        for field in message.field.iter_mut().filter(|field| field.r#type() == Type::String) {
+            field.set_type(Type::Bytes);
+        }
+        messages.extend(&mut message.nested_type);
+    }
 }

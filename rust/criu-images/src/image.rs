@@ -24,6 +24,7 @@ pub enum Magic {
     Pstree = 0x5027_3030,
     Core = 0x5505_3847,
     Ids = 0x5443_2030,
+    Limits = 0x5311_5007,
     Pagemap = 0x5608_4025,
     Segments = 0x4628_3044,
     Queues = 0x5545_3737,

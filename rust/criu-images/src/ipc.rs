@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::image::{self, Image, Magic};
 use crate::proto::{
-    IpcDescEntry, IpcMsg, IpcMsgEntry, IpcSemEntry, IpcShmEntry, PagemapEntry, PagemapHead,
+    IpcDescEntry, IpcMsg, IpcMsgEntry, IpcSemEntry, IpcShmEntry, IpcVarEntry, PagemapEntry,
+    PagemapHead,
 };
 use crate::{Error, Problem, Result};
 
@@ -18,9 +19,11 @@ const PAGE_SIZE: u64 = 4096;
 const IN_PARENT: u32 = 1;
 const PRESENT: u32 = 4;
 
-/// All objects of an IPC namespace.
+/// All objects of an IPC namespace, and its limits.
 #[derive(Debug, Default)]
 pub struct Ipc {
+    /// The limits, none where the dump tells none.
+    pub limits: Vec<Limit>,
     /// The message queues.
     pub queues: Vec<MessageQueue>,
     /// The semaphore sets.
@@ -29,7 +32,19 @@ pub struct Ipc {
     pub segments: Vec<Segment>,
 }
 
+/// A limit of an IPC namespace, which is a sysctl.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The name of its file in `/proc/sys/kernel`.
+    pub name: &'static str,
+    /// Its values, in the units of `proc_sys_kernel(5)`: four for `sem`, one for any other.
+    pub values: Vec<u64>,
+}
+
 /// What objects of all kinds have.
+///
+/// User and group are as the user namespace of the tree numbers them where it has one of its own
+/// ([`crate::Dump::own_user_namespace`]), else as that of CRIU does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
     /// The id.
@@ -128,6 +143,10 @@ impl Ipc {
         let open =
             |kind, magic| Image::find(folder, &format!("ipcns-{kind}-{namespace}.img"), magic);
         let mut ipc = Self::default();
+        if let Some(mut image) = open("var", Magic::Limits)? {
+            let entry = image.only_entry()?;
+            ipc.limits = limits(&image, entry)?;
+        }
         if let Some(mut image) = open("msg", Magic::Queues)? {
             while let Some(entry) = image.next()? {
                 ipc.queues.push(queue(&mut image, &entry)?);
@@ -145,6 +164,27 @@ impl Ipc {
         }
         Ok(ipc)
     }
+}
+
+/// The limits that objects depend on, in the order in which CRIU writes them.
+///
+/// Of what else it writes, `auto_msgmni` does nothing since Linux 3.19; and where `shm_rmid_forced`
+/// is set, a segment is gone as soon as no process has it attached.
+fn limits(image: &Image, entry: IpcVarEntry) -> Result<Vec<Limit>> {
+    if entry.sem_ctls.len() != 4 {
+        return Err(image.invalid(format!("{} limits of semaphores", entry.sem_ctls.len())));
+    }
+    let sem = Limit { name: "sem", values: entry.sem_ctls.into_iter().map(u64::from).collect() };
+    let others = [
+        ("msgmax", entry.msg_ctlmax.into()),
+        ("msgmnb", entry.msg_ctlmnb.into()),
+        ("msgmni", entry.msg_ctlmni.into()),
+        ("shmmax", entry.shm_ctlmax),
+        ("shmall", entry.shm_ctlall),
+        ("shmmni", entry.shm_ctlmni.into()),
+    ];
+    let others = others.into_iter().map(|(name, value)| Limit { name, values: vec![value] });
+    Ok(std::iter::once(sem).chain(others).collect())
 }
 
 fn queue(image: &mut Image, entry: &IpcMsgEntry) -> Result<MessageQueue> {
@@ -219,6 +259,14 @@ fn page_runs(folder: &Path, id: i32, size: u64) -> Result<Vec<Run>> {
         }
         runs.push(Run { at: entry.vaddr, length, file: file.clone(), offset });
         offset += length;
+    }
+    // The pages are the dumped machine's, whose size the images do not tell. The file has those of
+    // this segment and no others, so what is left of it tells.
+    if offset != available {
+        return Err(image.invalid(format!(
+            "{offset} bytes of pages, and {} has {available}: pages of another size?",
+            file.display()
+        )));
     }
     Ok(runs)
 }

@@ -6,7 +6,7 @@
 //! ```no_run
 //! let dump = criu_images::Dump::read("/var/lib/checkpoint/web".as_ref())?;
 //! for process in &dump.processes {
-//!     println!("{} {}", process.pid, process.name);
+//!     println!("{} {}", process.pid, String::from_utf8_lossy(&process.name));
 //! }
 //! # Ok::<(), criu_images::Error>(())
 //! ```
@@ -23,7 +23,7 @@ mod tree;
 use std::path::Path;
 
 pub use error::{Error, Problem};
-pub use ipc::{Ipc, Message, MessageQueue, Permissions, Segment, SemaphoreSet};
+pub use ipc::{Ipc, Limit, Message, MessageQueue, Permissions, Segment, SemaphoreSet};
 pub use tree::{Process, State, Thread};
 
 use image::{Image, Magic};
@@ -48,6 +48,8 @@ pub struct Dump {
     pub processes: Vec<Process>,
     /// Whether the tree has a pid namespace of its own.
     pub own_pid_namespace: bool,
+    /// Whether the tree has a user namespace of its own.
+    pub own_user_namespace: bool,
     /// The IPC namespace, where the tree has one of its own.
     pub ipc: Option<Ipc>,
 }
@@ -76,6 +78,11 @@ impl Dump {
             Some(namespace) if own(|ids| ids.ipc_ns_id) => Some(Ipc::read(folder, namespace)?),
             _ => None,
         };
-        Ok(Self { processes, own_pid_namespace: own(|ids| ids.pid_ns_id), ipc })
+        Ok(Self {
+            processes,
+            own_pid_namespace: own(|ids| ids.pid_ns_id),
+            own_user_namespace: own(|ids| ids.user_ns_id),
+            ipc,
+        })
     }
 }

@@ -12,6 +12,9 @@ use crate::proto::{CoreEntry, PstreeEntry, TaskKobjIdsEntry};
 /// The most pids that Linux has, `PID_MAX_LIMIT`.
 const MAX_PID: u32 = 4 << 20;
 
+/// The most bytes of a name, `TASK_COMM_LEN` without the NUL at its end.
+const MAX_NAME: usize = 15;
+
 /// A process.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Process {
@@ -23,8 +26,8 @@ pub struct Process {
     pub group: i32,
     /// Its session; 0 for one outside its pid namespace.
     pub session: i32,
-    /// Its name.
-    pub name: String,
+    /// Its name, up to 15 bytes: text as a rule, cut anywhere.
+    pub name: Vec<u8>,
     /// Whether it lives.
     pub state: State,
     /// Its threads, without the first, which has the id of the process.
@@ -36,8 +39,8 @@ pub struct Process {
 pub struct Thread {
     /// Its id, in the pid namespace of the root of the tree.
     pub tid: i32,
-    /// Its name.
-    pub name: String,
+    /// Its name, as a process has it.
+    pub name: Vec<u8>,
 }
 
 /// Whether a process lives.
@@ -118,7 +121,8 @@ impl Tree {
         let parent = self.parent_of(image, entry)?;
         self.check_namespace(folder, image, entry, core_entry.ids)?;
         // The first is the process itself; CRIU reads it nowhere, and writes nonsense for a zombie.
-        let threads = entry.threads.iter().skip(1).map(|&tid| self.thread(folder, image, tid));
+        let threads =
+            entry.threads.iter().skip(1).map(|&tid| self.thread(folder, image, tid, &task.comm));
         let threads = threads.collect::<Result<_>>()?;
 
         self.places.insert(entry.pid, self.processes.len());
@@ -127,7 +131,7 @@ impl Tree {
             parent,
             group: optional_pid(image, "process group", entry.pgid)?,
             session: optional_pid(image, "session", entry.sid)?,
-            name: task.comm.clone(),
+            name: name(&task.comm),
             state,
             threads,
         });
@@ -185,13 +189,19 @@ impl Tree {
         Ok(())
     }
 
-    fn thread(&mut self, folder: &Path, image: &Image, tid: u32) -> Result<Thread> {
+    /// A thread of a process whose name is `comm`.
+    fn thread(&mut self, folder: &Path, image: &Image, tid: u32, comm: &[u8]) -> Result<Thread> {
         let tid = self.new_tid(image, tid)?;
         let mut core = Image::open(folder, &format!("core-{tid}.img"), Magic::Core)?;
         let core: CoreEntry = core.only_entry()?;
-        let name = core.thread_core.and_then(|thread| thread.comm).unwrap_or_default();
-        Ok(Thread { tid, name })
+        let own = core.thread_core.and_then(|thread| thread.comm);
+        Ok(Thread { tid, name: name(own.as_deref().unwrap_or(comm)) })
     }
+}
+
+/// The name that CRIU makes of `comm`: the images of another program may have a longer one.
+fn name(comm: &[u8]) -> Vec<u8> {
+    comm[..comm.len().min(MAX_NAME)].to_vec()
 }
 
 fn optional_pid(image: &Image, what: &str, id: u32) -> Result<i32> {

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use criu_images::{Dump, Message, Problem, State};
+use criu_images::{Dump, Limit, Message, Problem, State};
 use tempfile::TempDir;
 
 fn folder() -> PathBuf {
@@ -25,13 +25,28 @@ fn copy() -> TempDir {
     copy
 }
 
-/// What is wrong with the dump once `edit` has changed the file `name`.
-fn damaged(name: &str, edit: impl FnOnce(&mut Vec<u8>)) -> String {
+/// A copy of the dump in which `edit` has changed the file `name`.
+fn edited(name: &str, edit: impl FnOnce(&mut Vec<u8>)) -> TempDir {
     let copy = copy();
     let path = copy.path().join(name);
     let mut bytes = fs::read(&path).unwrap();
     edit(&mut bytes);
     fs::write(path, bytes).unwrap();
+    copy
+}
+
+/// The dump once the first `from` in the file `name` is made `to`, which is as long.
+fn changed(name: &str, from: &[u8], to: &[u8]) -> Dump {
+    let copy = edited(name, |bytes| {
+        let place = bytes.windows(from.len()).position(|bytes| bytes == from).unwrap();
+        bytes[place..place + to.len()].copy_from_slice(to);
+    });
+    Dump::read(copy.path()).unwrap()
+}
+
+/// What is wrong with the dump once `edit` has changed the file `name`.
+fn damaged(name: &str, edit: impl FnOnce(&mut Vec<u8>)) -> String {
+    let copy = edited(name, edit);
     let error = Dump::read(copy.path()).expect_err("the dump is damaged").to_string();
     error.replace(&format!("{}/", copy.path().display()), "")
 }
@@ -39,15 +54,18 @@ fn damaged(name: &str, edit: impl FnOnce(&mut Vec<u8>)) -> String {
 #[test]
 fn tree() {
     let dump = Dump::read(&folder()).unwrap();
-    assert!(dump.own_pid_namespace);
+    assert!(dump.own_pid_namespace && !dump.own_user_namespace);
     let mut lines = Vec::new();
     for process in &dump.processes {
         let parent = process.parent.map_or(0, |parent| dump.processes[parent].pid);
         lines.push(format!(
             "{} of {parent}, group {}, session {}, {}",
-            process.pid, process.group, process.session, process.name
+            process.pid,
+            process.group,
+            process.session,
+            String::from_utf8_lossy(&process.name)
         ));
-        assert_eq!(process.state == State::Zombie { status: 3 << 8 }, process.name == "zombie");
+        assert_eq!(process.state == State::Zombie { status: 3 << 8 }, process.name == b"zombie");
     }
     assert_eq!(
         lines,
@@ -62,8 +80,42 @@ fn tree() {
     );
     let threads: Vec<_> =
         dump.processes[1].threads.iter().map(|thread| (thread.tid, &*thread.name)).collect();
-    assert_eq!(threads, [(44, "poll"), (45, "flush")]);
+    assert_eq!(threads, [(44, &b"poll"[..]), (45, b"flush")]);
     assert!(dump.processes.iter().enumerate().all(|(i, it)| i == 1 || it.threads.is_empty()));
+}
+
+#[test]
+fn a_name_that_is_cut_in_a_character() {
+    let dump = changed("core-43.img", b"session", b"sessio\xc3");
+    assert_eq!(dump.processes[2].name, b"sessio\xc3");
+}
+
+#[test]
+fn a_name_that_is_too_long() {
+    let copy = edited("core-48.img", |bytes| {
+        let place = bytes.windows(8).position(|bytes| bytes == b"\x32\x06zombie").unwrap();
+        bytes.splice(place..place + 8, *b"\x32\x1016 bytes of name");
+        // Those of the entry, and of the message in it that has the name.
+        for length in [8, 15] {
+            bytes[length] += 10;
+        }
+    });
+    let dump = Dump::read(copy.path()).unwrap();
+    assert_eq!(dump.processes[5].name, b"16 bytes of nam");
+}
+
+#[test]
+fn a_thread_without_a_name_has_that_of_its_process() {
+    // A field that the message does not have.
+    let dump = changed("core-44.img", b"\x6a\x04poll", b"\x8a\x01\x03oll");
+    let names: Vec<_> = dump.processes[1].threads.iter().map(|thread| &*thread.name).collect();
+    assert_eq!(names, [&b"worker"[..], b"flush"]);
+}
+
+#[test]
+fn a_user_namespace() {
+    // The user namespace of CRIU is 7.
+    assert!(changed("ids-1.img", b"\x50\x07", b"\x50\x0c").own_user_namespace);
 }
 
 #[test]
@@ -93,6 +145,40 @@ fn ipc() {
     expected[..7].copy_from_slice(b"segment");
     expected[8192..8202].copy_from_slice(b"third page");
     assert!(memory == expected);
+}
+
+#[test]
+fn limits() {
+    let limits = Dump::read(&folder()).unwrap().ipc.unwrap().limits;
+    let limit = |name, values: &[u64]| Limit { name, values: values.to_vec() };
+    let unlimited = u64::MAX - (1 << 24);
+    let expected = [
+        limit("sem", &[32000, 1_024_000_000, 500, 32000]),
+        limit("msgmax", &[8192]),
+        limit("msgmnb", &[16384]),
+        limit("msgmni", &[32000]),
+        limit("shmmax", &[unlimited]),
+        limit("shmall", &[unlimited]),
+        limit("shmmni", &[4096]),
+    ];
+    assert_eq!(limits, expected);
+}
+
+#[test]
+fn a_dump_without_limits() {
+    let copy = copy();
+    fs::remove_file(copy.path().join("ipcns-var-10.img")).unwrap();
+    assert_eq!(Dump::read(copy.path()).unwrap().ipc.unwrap().limits, []);
+}
+
+#[test]
+fn a_limit_of_semaphores_that_is_missing() {
+    let error = damaged("ipcns-var-10.img", |bytes| {
+        // Field 15 in place of the first.
+        assert_eq!(bytes[12], 1 << 3);
+        bytes[12] = 15 << 3;
+    });
+    assert_eq!(error, "ipcns-var-10.img, byte 8: 3 limits of semaphores");
 }
 
 #[test]
@@ -176,6 +262,16 @@ fn pages_that_are_cut_off() {
     assert_eq!(
         error,
         "pages-6.img, byte 4096: the file is truncated: 4096 more bytes should follow, and 1904 do"
+    );
+}
+
+#[test]
+fn pages_of_another_size() {
+    let error = damaged("pages-6.img", |bytes| bytes.resize(2 * 65536, 0));
+    assert_eq!(
+        error,
+        "pagemap-shmem-0.img, byte 39: 8192 bytes of pages, and pages-6.img has 131072: pages of \
+         another size?"
     );
 }
 

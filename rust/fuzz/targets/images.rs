@@ -34,6 +34,7 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
         (_, Some([0x37, 0x37, 0x45, 0x55])) => "ipcns-msg-10.img",
         (_, Some([0x19, 0x30, 0x57, 0x59])) => "ipcns-sem-10.img",
         (_, Some([0x44, 0x30, 0x28, 0x46])) => "ipcns-shm-10.img",
+        (_, Some([0x07, 0x50, 0x11, 0x53])) => "ipcns-var-10.img",
         (_, Some([0x25, 0x40, 0x08, 0x56])) => "pagemap-shmem-0.img",
         _ => "pstree.img",
     };

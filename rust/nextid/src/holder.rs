@@ -73,7 +73,8 @@ impl fmt::Display for Holder {
 
 impl Holder {
     fn task(id: Id, role: Role, pid: i32, status: &str) -> Self {
-        let name = line(status, "Name").unwrap_or_default().to_owned();
+        // It may hold what a terminal would obey.
+        let name = line(status, "Name").unwrap_or_default().replace(char::is_control, "?");
         Self::Task { id, role, pid, name }
     }
 

@@ -19,3 +19,8 @@ pub fn print<R: Display + Serialize>(report: &R, json: bool) -> Result<()> {
     }
     Ok(out.flush()?)
 }
+
+/// A name as it can be shown: it may hold what a terminal would obey.
+pub fn printable(name: &str) -> String {
+    name.replace(char::is_control, "?")
+}

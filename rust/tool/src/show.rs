@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use nextid::{Id, Ids};
 use serde::Serialize;
 
+use crate::report::printable;
+
 #[derive(Serialize)]
 pub struct Process {
     pid: i32,
@@ -26,6 +28,7 @@ struct Thread {
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Thread { tid, name, armed } in &self.threads {
+            let name = printable(name);
             if armed.is_empty() {
                 writeln!(f, "{tid} ({name}): nothing armed")?;
             } else {

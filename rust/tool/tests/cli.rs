@@ -11,16 +11,18 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::process::{Child, Command, ExitCode, Output, Stdio, exit};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::libc;
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::{ForkResult, Pid, fork, geteuid};
 use tempfile::TempDir;
 
 type Outcome = Result<(), Failed>;
@@ -31,12 +33,13 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
 
-    let root = geteuid().is_root() && unshare(CloneFlags::CLONE_NEWIPC).is_ok();
+    let root = geteuid().is_root() && enter_namespaces().is_ok();
     let test =
         |name, needs: bool, run: fn() -> Outcome| Trial::test(name, run).with_ignored_flag(!needs);
     let tests = vec![
         test("run_exits_as_its_program", root, run_exits_as_its_program),
         test("run_gives_the_pid", root, run_gives_the_pid),
+        test("run_with_sigchld_ignored", root, run_with_sigchld_ignored),
         test("run_that_cannot_execute", root, run_that_cannot_execute),
         test("run_with_a_pid_in_use", root, run_with_a_pid_in_use),
         test("run_out_of_range", root, run_out_of_range),
@@ -50,6 +53,11 @@ fn main() -> ExitCode {
         test("without_next_id", !has_next_id(), without_next_id),
         test("restore_a_container", root, restore_a_container),
         test("restore_orphans", root, restore_orphans),
+        test("restore_names_that_are_no_text", root, restore_names_that_are_no_text),
+        test("restore_limits", root, restore_limits),
+        test("restore_limits_that_cannot_be", root, restore_limits_that_cannot_be),
+        test("restore_in_a_user_namespace", root, restore_in_a_user_namespace),
+        test("restore_with_inherited_signals", root, restore_with_inherited_signals),
         test("restore_ends_with_nextid", root, restore_ends_with_nextid),
         test("restore_of_ids_in_use", root, restore_of_ids_in_use),
         test("restore_that_fails_is_undone", root, restore_that_fails_is_undone),
@@ -60,6 +68,36 @@ fn main() -> ExitCode {
         test("wrong_command_line", true, wrong_command_line),
     ];
     libtest_mimic::run(&arguments, tests).exit_code()
+}
+
+/// Goes on as a process in namespaces of its own: dumps are restored with their ids, which nothing
+/// else is to have.
+fn enter_namespaces() -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)?;
+    // The first process looks after orphans, as init does; the second one runs the tests.
+    for is_first in [true, false] {
+        // SAFETY: This process has no other threads.
+        if let ForkResult::Parent { child } = unsafe { fork() }? {
+            loop {
+                match wait()? {
+                    WaitStatus::Exited(pid, status) if pid == child => exit(status),
+                    WaitStatus::Signaled(pid, ..) if pid == child => exit(101),
+                    _ => {}
+                }
+            }
+        }
+        if is_first {
+            mount(
+                None::<&str>,
+                "/",
+                None::<&str>,
+                MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+                None::<&str>,
+            )?;
+            mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>)?;
+        }
+    }
+    Ok(())
 }
 
 fn has_next_id() -> bool {
@@ -125,6 +163,25 @@ fn run_exits_as_its_program() -> Outcome {
 fn run_gives_the_pid() -> Outcome {
     let pid = free_pid();
     expect(&run_script(pid, "echo $$")?, 0, &format!("{pid}\n"))
+}
+
+/// A program inherits that a signal is ignored, and without SIGCHLD no child can be waited for.
+fn run_with_sigchld_ignored() -> Outcome {
+    let run = |program: &[&str]| {
+        let mut run = command(&format!("run --pid {} --", free_pid()));
+        // SAFETY: It is a system call and no more.
+        unsafe {
+            run.args(program)
+                .pre_exec(|| Ok(signal(Signal::SIGCHLD, SigHandler::SigIgn).map(drop)?));
+        }
+        run.output()
+    };
+    expect(&run(&["sh", "-c", "exit 7"])?, 7, "")?;
+    // What it starts inherits it all the same.
+    let output = run(&["cat", "/proc/self/status"])?;
+    let ignored = field(&String::from_utf8_lossy(&output.stdout), "SigIgn").to_owned();
+    let bit = 1 << (Signal::SIGCHLD as i32 - 1);
+    ensure(u64::from_str_radix(&ignored, 16)? & bit != 0, ignored)
 }
 
 fn run_that_cannot_execute() -> Outcome {
@@ -233,7 +290,11 @@ struct Restored {
 
 impl Restored {
     fn new(dump: &Path) -> Result<Self, Failed> {
-        let output = command("restore --detach --json").arg(dump).output()?;
+        Self::by(command("restore --detach --json").arg(dump))
+    }
+
+    fn by(command: &mut Command) -> Result<Self, Failed> {
+        let output = command.output()?;
         ensure(output.status.success(), &output)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let first = text.lines().find_map(|line| line.trim().strip_prefix("\"restored_as\": "));
@@ -241,14 +302,13 @@ impl Restored {
         Ok(Self { first: first.ok_or("nothing is restored")? })
     }
 
-    /// The tree as `/proc` shows it, with all ids from the innermost pid namespace: of each process
-    /// its id, parent, group, session, name and state, of each further thread its id and name.
-    fn tree(&self) -> Result<BTreeSet<String>, Failed> {
+    /// What `/proc` tells of each process.
+    fn statuses(&self) -> Result<HashMap<i32, String>, Failed> {
         let mut statuses = HashMap::new();
         for entry in fs::read_dir("/proc")? {
             let path = entry?.path();
             let pid = path.file_name().and_then(|name| name.to_str()?.parse::<i32>().ok());
-            if let (Some(pid), Ok(status)) = (pid, fs::read_to_string(path.join("status"))) {
+            if let (Some(pid), Ok(status)) = (pid, read_lossy(&path.join("status"))) {
                 statuses.insert(pid, status);
             }
         }
@@ -256,12 +316,28 @@ impl Restored {
         let is_below = |pid| {
             std::iter::successors(Some(pid), |&pid| parent(pid)).any(|above| above == self.first)
         };
+        let below: Vec<i32> = statuses.keys().copied().filter(|&pid| is_below(pid)).collect();
+        statuses.retain(|pid, _| below.contains(pid));
+        Ok(statuses)
+    }
+
+    /// How the zombie with an id ended, as `wait(2)` tells it.
+    fn status_of_zombie(&self, pid: &str) -> Result<i32, Failed> {
+        let statuses = self.statuses()?;
+        let zombie = statuses.iter().find(|(_, status)| last(status, "NSpid") == pid);
+        let (outer, _) = zombie.ok_or("no such zombie")?;
+        let stat = fs::read_to_string(format!("/proc/{outer}/stat"))?;
+        Ok(stat.split_whitespace().last().unwrap_or_default().parse()?)
+    }
+
+    /// The tree as `/proc` shows it, with all ids from the innermost pid namespace: of each process
+    /// its id, parent, group, session, name and state, of each further thread its id and name.
+    fn tree(&self) -> Result<BTreeSet<String>, Failed> {
+        let statuses = self.statuses()?;
         let mut lines = BTreeSet::new();
-        for (&outer, status) in statuses.iter().filter(|&(&pid, _)| is_below(pid)) {
-            let parent = match parent(outer).and_then(|parent| statuses.get(&parent)) {
-                Some(parent) if outer != self.first => last(parent, "NSpid"),
-                _ => "0",
-            };
+        for (&outer, status) in &statuses {
+            let parent = field(status, "PPid").parse().ok().and_then(|pid: i32| statuses.get(&pid));
+            let parent = parent.map_or("0", |parent| last(parent, "NSpid"));
             let pid = last(status, "NSpid");
             let (group, session) = (last(status, "NSpgid"), last(status, "NSsid"));
             // One that has just been woken is about to sleep.
@@ -269,7 +345,7 @@ impl Restored {
             let name = field(status, "Name");
             lines.insert(format!("{pid} of {parent} in {group} {session}: {name} {state}"));
             for thread in fs::read_dir(format!("/proc/{outer}/task"))? {
-                let status = fs::read_to_string(thread?.path().join("status"))?;
+                let status = read_lossy(&thread?.path().join("status"))?;
                 let tid = last(&status, "NSpid");
                 if tid != pid {
                     lines.insert(format!("{pid} has {tid}: {}", field(&status, "Name")));
@@ -284,6 +360,11 @@ impl Drop for Restored {
     fn drop(&mut self) {
         let _ = kill(Pid::from_raw(self.first), Signal::SIGKILL);
     }
+}
+
+/// Reads a file that may hold the name of a process, which need not be text.
+fn read_lossy(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
@@ -332,9 +413,13 @@ fn restore_a_container() -> Outcome {
         ],
     )?;
 
+    in_ipc_namespace_of(&restored, check_contents)
+}
+
+fn in_ipc_namespace_of(restored: &Restored, check: fn() -> Outcome) -> Outcome {
     let own = File::open("/proc/self/ns/ipc")?;
     setns(File::open(format!("/proc/{}/ns/ipc", restored.first))?, CloneFlags::CLONE_NEWIPC)?;
-    let checked = check_contents();
+    let checked = check();
     setns(own, CloneFlags::CLONE_NEWIPC)?;
     checked
 }
@@ -395,6 +480,88 @@ fn restore_orphans() -> Outcome {
     )
 }
 
+fn restore_names_that_are_no_text() -> Outcome {
+    let copy = damaged("container", "core-43.img", b"session", b"sessio\xc3")?;
+    let restored = Restored::new(copy.path())?;
+    let tree = restored.tree()?;
+    ensure(tree.contains("43 of 1 in 43 43: sessio\u{fffd} S"), tree)
+}
+
+/// A message that is larger than `kernel.msgmax` is as a rule, in a queue that holds more than
+/// `kernel.msgmnb` lets it.
+fn restore_limits() -> Outcome {
+    // msgmax, from 8192 to 9000, and msgmnb, from 16384 to 65536.
+    let copy = damaged("container", "ipcns-var-10.img", b"\x10\x80\x40", b"\x10\xa8\x46")?;
+    damage(&copy, "ipcns-var-10.img", b"\x18\x80\x80\x01", b"\x18\x80\x80\x04")?;
+    let path = copy.path().join("ipcns-msg-10.img");
+    let mut queues = fs::read(&path)?;
+    // An entry: key, owner, creator, mode 600, id 2; a capacity of 65536 bytes, one message.
+    queues.extend(b"\x17\0\0\0\x0a\x0f\x08\0\x10\0\x18\0\x20\0\x28\0\x30\x80\x03\x38\x02");
+    queues.extend(b"\x10\x80\x80\x04\x18\x01");
+    // The message: type 5, 9000 bytes.
+    queues.extend(b"\x05\0\0\0\x08\x05\x10\xa8\x46");
+    queues.extend([b'x'; 9000]);
+    fs::write(path, queues)?;
+
+    let restored = Restored::new(copy.path())?;
+    in_ipc_namespace_of(&restored, || {
+        let limit = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+        let limits = (limit("msgmax")?, limit("msgmnb")?);
+        ensure(limits == ("9000\n".to_owned(), "65536\n".to_owned()), limits)?;
+        let list = fs::read_to_string("/proc/sysvipc/msg")?;
+        let queue = list.lines().last().unwrap_or_default();
+        ensure(queue.split_whitespace().take(5).eq(["0", "2", "600", "9000", "1"]), list)
+    })
+}
+
+fn restore_limits_that_cannot_be() -> Outcome {
+    // msgmni, from 32000 to more than any kernel has, in as many bytes.
+    let from = b"\x20\x80\xfa\x01\x28";
+    let copy = damaged("container", "ipcns-var-10.img", from, b"\x20\xff\xff\x7f\x28")?;
+    let output = restore_in_vain(copy.path())?;
+    expect_error(&output, 1, "cannot set kernel.msgmni to 2097151: Invalid argument")
+}
+
+/// The owners in a dump with a user namespace of its own are others outside of one.
+fn restore_in_a_user_namespace() -> Outcome {
+    // The user namespace, which is that of CRIU.
+    let copy = damaged("container", "ids-1.img", b"\x50\x07", b"\x50\x0c")?;
+    let output = restore_in_vain(copy.path())?;
+    expect_error(&output, 1, "the dump has a user namespace of its own")?;
+    let output = command("restore --dry-run").arg(copy.path()).output()?;
+    expect_error(&output, 1, "run it inside one")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure(text.contains("message queue"), &output)?;
+
+    let mut inside = Command::new("unshare");
+    inside.args(["--user", "--map-root-user", NEXTID, "--fallback", "restore", "--detach"]);
+    let restored = Restored::by(inside.arg("--json").arg(copy.path()))?;
+    in_ipc_namespace_of(&restored, check_contents)?;
+
+    // Without objects there is no owner.
+    for kind in ["msg", "sem", "shm"] {
+        fs::remove_file(copy.path().join(format!("ipcns-{kind}-10.img")))?;
+    }
+    Restored::new(copy.path()).map(drop)
+}
+
+/// A program inherits which signals are ignored, and which are blocked.
+fn restore_with_inherited_signals() -> Outcome {
+    // The zombie was ended by SIGTERM.
+    let copy = damaged("container", "core-48.img", b"\x80\x06", b"\x8f\x00")?;
+    let mut command = command("restore --detach --json");
+    // SAFETY: Both are system calls and no more.
+    unsafe {
+        command.arg(copy.path()).pre_exec(|| {
+            signal(Signal::SIGCHLD, SigHandler::SigIgn)?;
+            Ok(SigSet::from(Signal::SIGTERM).thread_block()?)
+        });
+    }
+    let restored = Restored::by(&mut command)?;
+    let status = restored.status_of_zombie("48")?;
+    ensure(status == Signal::SIGTERM as i32, status)
+}
+
 fn restore_ends_with_nextid() -> Outcome {
     let mut nextid = command("restore")
         .arg(dump("shared"))
@@ -433,24 +600,39 @@ fn restore_of_ids_in_use() -> Outcome {
 
 /// A copy of a dump, in which the first `from` in a file is made `to`.
 fn damaged(name: &str, file: &str, from: &[u8], to: &[u8]) -> Result<TempDir, Failed> {
+    let copy = copy(name)?;
+    damage(&copy, file, from, to)?;
+    Ok(copy)
+}
+
+fn copy(name: &str) -> io::Result<TempDir> {
     let copy = TempDir::new()?;
     for entry in fs::read_dir(dump(name))? {
         let entry = entry?;
         fs::copy(entry.path(), copy.path().join(entry.file_name()))?;
     }
+    Ok(copy)
+}
+
+fn damage(copy: &TempDir, file: &str, from: &[u8], to: &[u8]) -> Outcome {
     let path = copy.path().join(file);
     let mut bytes = fs::read(&path)?;
     let place = bytes.windows(from.len()).position(|bytes| bytes == from).ok_or("not there")?;
     bytes.splice(place..place + from.len(), to.iter().copied());
-    fs::write(path, bytes)?;
-    Ok(copy)
+    Ok(fs::write(path, bytes)?)
+}
+
+/// Restores a dump that cannot be restored. One that can be would go on for ever: it is ended.
+fn restore_in_vain(dump: &Path) -> io::Result<Output> {
+    let mut command = Command::new("timeout");
+    command.args(["60", NEXTID, "--fallback", "restore"]).arg(dump).output()
 }
 
 fn restore_that_fails_is_undone() -> Outcome {
     // Process 46, of session 43, in group 42, which is of session 1.
     let member = [8, 46, 16, 43, 24, 43];
     let copy = damaged("container", "pstree.img", &member, &[8, 46, 16, 43, 24, 42])?;
-    let output = command("restore").arg(copy.path()).output()?;
+    let output = restore_in_vain(copy.path())?;
     expect_error(&output, 1, "process 46 cannot join process group 42: EPERM")?;
     expect_error(&output, 1, "; all that was made is undone")?;
     for entry in fs::read_dir("/proc")? {
@@ -465,7 +647,7 @@ fn restore_of_damaged_images() -> Outcome {
     let message = "cannot read the dump: /does/not/exist/inventory.img, byte 0: No such file";
     expect_error(&output, 7, message)?;
     let copy = damaged("container", "pstree.img", &[8, 46, 16, 43], &[8, 46, 16, 99])?;
-    let output = command("restore").arg(copy.path()).output()?;
+    let output = restore_in_vain(copy.path())?;
     expect_error(&output, 7, "process 46 comes before its parent 99, or without it")
 }
 

@@ -2,17 +2,21 @@
 
 //! The System V IPC objects of a dump, with their contents.
 
+use std::fs;
 use std::io;
 use std::ptr;
 
 use anyhow::{Context, Result, ensure};
-use criu_images::{Ipc, MessageQueue, Permissions, Segment, SemaphoreSet};
+use criu_images::{Ipc, Limit, MessageQueue, Permissions, Segment, SemaphoreSet};
 use nextid::{Id, NextId};
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 
-/// Creates all objects of `ipc`, and calls `progress` after each.
+/// Sets the limits of `ipc`, creates all its objects, and calls `progress` after each.
 pub fn restore(next: &mut NextId, ipc: &Ipc, progress: impl Fn()) -> Result<()> {
+    for limit in &ipc.limits {
+        restore_limit(limit)?;
+    }
     for queue in &ipc.queues {
         restore_queue(next, queue)?;
         progress();
@@ -26,6 +30,19 @@ pub fn restore(next: &mut NextId, ipc: &Ipc, progress: impl Fn()) -> Result<()> 
         progress();
     }
     Ok(())
+}
+
+/// Sets a limit that is another one here. One that is the same needs no privilege, nor a `/proc/sys`
+/// that can be written.
+fn restore_limit(Limit { name, values }: &Limit) -> Result<()> {
+    let path = format!("/proc/sys/kernel/{name}");
+    let values: Vec<String> = values.iter().map(u64::to_string).collect();
+    let now = fs::read_to_string(&path).with_context(|| format!("cannot read kernel.{name}"))?;
+    if now.split_whitespace().eq(&values) {
+        return Ok(());
+    }
+    let values = values.join(" ");
+    fs::write(path, &values).with_context(|| format!("cannot set kernel.{name} to {values}"))
 }
 
 fn restore_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {

@@ -6,13 +6,15 @@
 //! go on when all are through: by as many bytes in a pipe, the gate, as there are processes. There
 //! are two gates, taken in turn, lest one that is fast takes the byte of one that is still at the
 //! gate before. Where one of them fails, or the restorer ends, the gates are closed: all see their
-//! end, wait for their children and exit. So there never is half a tree.
+//! end, wait for their children and exit; and the restorer, if it is there, kills what does not. So
+//! there never is half a tree.
 
 use std::cell::Cell;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
+use std::ptr;
 use std::sync::mpsc;
 use std::thread::{self, Builder};
 
@@ -24,7 +26,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::{SigHandler, Signal, kill, raise, signal};
 use nix::sys::wait::{Id as WaitId, WaitPidFlag, wait, waitid, waitpid};
 use nix::unistd::{self, Pid};
 
@@ -47,8 +49,14 @@ pub fn make(
 ) -> Result<Child> {
     let (reports, report) = pipe()?;
     let ((even_gate, even_key), (odd_gate, odd_key)) = (pipe()?, pipe()?);
+    // A program inherits that it is ignored, and then cannot wait for a child.
+    // SAFETY: No handler is set.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
     if dump.own_pid_namespace {
         unshare(CloneFlags::CLONE_NEWPID).context("cannot make a pid namespace")?;
+    } else {
+        // What is left of a tree whose first process is gone is to be found: see `undo()`.
+        prctl::set_child_subreaper(true)?;
     }
     let crew =
         Crew { method: next.method(), dump, plan, detach, report, gates: [even_gate, odd_gate] };
@@ -64,13 +72,49 @@ pub fn make(
         unreachable!("only the child took them")
     };
     match conduct(reports, keys, dump, plan, progress) {
-        Ok(()) => Ok(first),
+        Ok(()) => {
+            prctl::set_child_subreaper(false)?;
+            Ok(first)
+        }
         Err(error) => {
-            // The gates are closed: all others are gone when the first is.
-            first.wait()?;
+            undo(Pid::from_raw(first.pid()), dump, plan);
             Err(error)
         }
     }
+}
+
+/// Ends all processes, whose first one is `first` here. The gates are closed, so they also end by
+/// themselves, but for one that hangs.
+fn undo(first: Pid, dump: &Dump, plan: &Plan) {
+    kill_and_wait(first);
+    if dump.own_pid_namespace {
+        // The kernel has ended all others with it.
+        return;
+    }
+    // A process whose parent has ended becomes a child of this one: where no child is left, nothing
+    // is. As long as a child is not waited for, its id is nobody else's: no other process is killed.
+    let is_child = |pid| {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(WaitId::Pid(pid), flags).is_ok()
+    };
+    let mut is_done = false;
+    while !is_done {
+        is_done = true;
+        for node in &plan.nodes {
+            let pid = Pid::from_raw(node.pid);
+            if is_child(pid) {
+                kill_and_wait(pid);
+                is_done = false;
+            }
+        }
+    }
+}
+
+/// Kills a child, and waits until it is gone.
+fn kill_and_wait(child: Pid) {
+    // It may have ended by itself.
+    let _ = kill(child, Signal::SIGKILL);
+    let _ = waitpid(child, None);
 }
 
 /// Leads all processes through their steps.
@@ -287,7 +331,9 @@ impl Crew<'_> {
                 let _ = prctl::set_pdeathsig(Signal::SIGKILL);
                 // It may have come too late for a parent that has just been killed.
                 if unistd::getppid().as_raw() != self.dump.processes[parent].pid {
-                    leave();
+                    // At once: its children may sleep already, until it ends.
+                    // SAFETY: It has no preconditions.
+                    unsafe { libc::_exit(1) }
                 }
             }
             Some(_) => {}
@@ -312,9 +358,13 @@ impl Crew<'_> {
         if fatal != 0 {
             // It is no news for whoever collects core dumps.
             let _ = prctl::set_dumpable(false);
-            // SAFETY: No handler is set.
+            // A program inherits which signals are blocked.
+            // SAFETY: No handler is set, and all-zero bytes are a valid `sigset_t`.
             unsafe {
+                let mut signals = std::mem::zeroed();
+                libc::sigaddset(&raw mut signals, fatal);
                 libc::signal(fatal, libc::SIG_DFL);
+                libc::sigprocmask(libc::SIG_UNBLOCK, &raw const signals, ptr::null_mut());
                 libc::raise(fatal);
             }
         }
@@ -345,4 +395,97 @@ fn leave() -> ! {
 fn pipe() -> Result<(File, File)> {
     let (read, write) = unistd::pipe2(OFlag::O_CLOEXEC)?;
     Ok((read.into(), write.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use criu_images::Process;
+    use nix::errno::Errno;
+    use nix::sys::wait::WaitStatus;
+    use nix::unistd::ForkResult;
+
+    use super::*;
+
+    /// How long a process hangs.
+    const HANG: Duration = Duration::from_secs(60);
+
+    /// Forks a process that runs `child`, and then hangs.
+    fn fork_hanging(child: impl FnOnce()) -> Pid {
+        // SAFETY: No `child` allocates, or takes a lock.
+        match unsafe { unistd::fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                child();
+                thread::sleep(HANG);
+                // SAFETY: It has no preconditions.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+
+    /// A dump of a process and its child.
+    fn dump(first: i32, second: i32) -> Dump {
+        let process = |pid, parent| Process {
+            pid,
+            parent,
+            group: 0,
+            session: 0,
+            name: Vec::new(),
+            state: State::Running,
+            threads: Vec::new(),
+        };
+        let processes = vec![process(first, None), process(second, Some(0))];
+        Dump { processes, own_pid_namespace: false, own_user_namespace: false, ipc: None }
+    }
+
+    #[test]
+    fn a_tree_that_hangs_is_undone() {
+        // As `make()` does.
+        prctl::set_child_subreaper(true).unwrap();
+        let start = Instant::now();
+        let (mut told, mut tell) = pipe().unwrap();
+        let first = fork_hanging(|| {
+            let second = fork_hanging(|| {});
+            let _ = tell.write_all(&second.as_raw().to_ne_bytes());
+        });
+        let mut second = [0; 4];
+        told.read_exact(&mut second).unwrap();
+        let second = i32::from_ne_bytes(second);
+
+        let dump = dump(first.as_raw(), second);
+        undo(first, &dump, &Plan::new(&dump, |_| true).unwrap());
+        assert_eq!(kill(first, None), Err(Errno::ESRCH));
+        assert_eq!(kill(Pid::from_raw(second), None), Err(Errno::ESRCH));
+        assert!(start.elapsed() < HANG / 2);
+    }
+
+    #[test]
+    fn a_process_whose_parent_was_killed_does_not_wait_for_its_children() {
+        let start = Instant::now();
+        // No process has such an id, so that the parent of none is there.
+        let dump = dump(i32::MAX, 1);
+        let plan = Plan::new(&dump, |_| true).unwrap();
+        let ((even_gate, _), (odd_gate, _), (mut ready, mut report)) =
+            (pipe().unwrap(), pipe().unwrap(), pipe().unwrap());
+        let crew = Crew {
+            method: Method::NextId,
+            dump: &dump,
+            plan: &plan,
+            detach: false,
+            report: report.try_clone().unwrap(),
+            gates: [even_gate, odd_gate],
+        };
+        let process = fork_hanging(|| {
+            fork_hanging(|| {
+                let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+                let _ = report.write_all(b"\n");
+            });
+            let _ = ready.read(&mut [0]);
+            crew.sleep(1);
+        });
+        assert_eq!(waitpid(process, None), Ok(WaitStatus::Exited(process, 1)));
+        assert!(start.elapsed() < HANG / 2);
+    }
 }

@@ -7,14 +7,15 @@ mod make;
 mod plan;
 mod view;
 
+use std::fs;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anstream::eprintln;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use criu_images::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
-use nextid::pids_in_use;
+use nextid::{Id, pids_in_use};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::cli::Restore;
@@ -26,26 +27,31 @@ use view::View;
 /// Restores the dump in `options.folder`, or shows it.
 pub fn restore(fallback: bool, options: &Restore, json: bool) -> Result<ExitCode> {
     let dump = Dump::read(&options.folder).context("cannot read the dump")?;
-    let plan = Plan::new(&dump)?;
-    // In a namespace of its own nothing is in use.
-    let ids = if dump.own_pid_namespace { Vec::new() } else { plan.ids(&dump) };
-    let in_use = pids_in_use(&ids);
+    let in_use = |ids: &[Id]| {
+        // In a namespace of its own nothing is in use.
+        if dump.own_pid_namespace { Vec::new() } else { pids_in_use(ids) }
+    };
+    let plan = Plan::new(&dump, |pid| in_use(&[pid.into()]).is_empty())?;
+    let in_use = in_use(&plan.ids(&dump));
+    let objects = dump
+        .ipc
+        .as_ref()
+        .map_or(0, |ipc| ipc.queues.len() + ipc.semaphores.len() + ipc.segments.len());
+    let owners = if objects > 0 { check_owners(&dump) } else { Ok(()) };
 
     if options.dry_run {
         report::print(&View::new(&dump, None, &in_use), json)?;
+        owners?;
         let code = if in_use.is_empty() { 0 } else { failure::IN_USE };
         return Ok(code.into());
     }
+    owners?;
     if !in_use.is_empty() {
         return Err(InUse(in_use).into());
     }
 
     let start = Instant::now();
     let mut next = crate::open(fallback)?;
-    let objects = dump
-        .ipc
-        .as_ref()
-        .map_or(0, |ipc| ipc.queues.len() + ipc.semaphores.len() + ipc.segments.len());
     let bar = progress_bar(plan.nodes.len() + objects);
     if let Some(ipc) = &dump.ipc {
         unshare(CloneFlags::CLONE_NEWIPC).context("cannot make an IPC namespace")?;
@@ -67,6 +73,22 @@ pub fn restore(fallback: bool, options: &Restore, json: bool) -> Result<ExitCode
         first.wait()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks that an owner of an IPC object can mean here what it means in the dump: a number in a user
+/// namespace, which may be another user outside.
+fn check_owners(dump: &Dump) -> Result<()> {
+    let is_inside = || {
+        let map = fs::read_to_string("/proc/self/uid_map");
+        // The initial user namespace has all ids, each as itself.
+        map.is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
+    };
+    ensure!(
+        !dump.own_user_namespace || is_inside(),
+        "the dump has a user namespace of its own, which says who owns its IPC objects, and which \
+         this tool does not make: run it inside one"
+    );
+    Ok(())
 }
 
 /// A bar on a terminal, for what takes longer than a moment.

@@ -52,7 +52,8 @@ impl Node {
 }
 
 impl Plan {
-    pub fn new(dump: &Dump) -> Result<Self> {
+    /// Plans the tree of `dump`. A helper that needs no certain id gets one of which `is_free` holds.
+    pub fn new(dump: &Dump, is_free: impl Fn(i32) -> bool) -> Result<Self> {
         let first = &dump.processes[0];
         ensure!(
             !dump.own_pid_namespace || first.pid == 1,
@@ -60,7 +61,7 @@ impl Plan {
              begins with 1",
             first.pid
         );
-        let mut planner = Planner::new(&dump.processes);
+        let mut planner = Planner::new(&dump.processes, &is_free);
         planner.plan_sessions()?;
         planner.plan_groups();
         let plan = planner.finish();
@@ -114,10 +115,12 @@ struct Planner<'a> {
     births: HashMap<usize, i32>,
     /// The next id that may be free for a helper which needs no certain one.
     spare: i32,
+    /// Whether nothing outside the tree has an id.
+    is_free: &'a dyn Fn(i32) -> bool,
 }
 
 impl<'a> Planner<'a> {
-    fn new(processes: &'a [Process]) -> Self {
+    fn new(processes: &'a [Process], is_free: &'a dyn Fn(i32) -> bool) -> Self {
         let node = |process: &Process| Node {
             pid: process.pid,
             session: process.session,
@@ -129,7 +132,8 @@ impl<'a> Planner<'a> {
         };
         let places = processes.iter().enumerate().map(|(i, process)| (process.pid, i)).collect();
         let nodes = processes.iter().map(node).collect();
-        Self { processes, plan: Plan { nodes }, places, births: HashMap::new(), spare: 300 }
+        let births = HashMap::new();
+        Self { processes, plan: Plan { nodes }, places, births, spare: 300, is_free }
     }
 
     fn plan_sessions(&mut self) -> Result<()> {
@@ -213,7 +217,7 @@ impl<'a> Planner<'a> {
         place
     }
 
-    /// An id that nothing in the tree has.
+    /// An id that nothing has, in the tree or outside.
     fn spare_pid(&mut self) -> i32 {
         let threads = self.processes.iter().flat_map(|process| &process.threads);
         let threads: Vec<i32> = threads.map(|thread| thread.tid).collect();
@@ -225,6 +229,7 @@ impl<'a> Planner<'a> {
             if !self.places.contains_key(spare)
                 && !threads.contains(spare)
                 && !groups.contains(spare)
+                && (self.is_free)(*spare)
             {
                 return *spare;
             }
@@ -265,12 +270,17 @@ mod tests {
             parent: (i > 0).then_some(parent),
             group,
             session,
-            name: String::new(),
+            name: Vec::new(),
             state: State::Running,
             threads: Vec::new(),
         };
         let processes = processes.iter().enumerate().map(process).collect();
-        Dump { processes, own_pid_namespace: true, ipc: None }
+        Dump { processes, own_pid_namespace: true, own_user_namespace: false, ipc: None }
+    }
+
+    /// The plan for a tree outside of which nothing is.
+    fn plan(processes: &[(i32, usize, i32, i32)]) -> Result<Plan> {
+        Plan::new(&dump(processes), |_| true)
     }
 
     /// Each process as its maker's list tells it: "maker early child", "maker late child".
@@ -286,41 +296,48 @@ mod tests {
 
     #[test]
     fn a_session_of_its_own() {
-        let plan = Plan::new(&dump(&[(1, 0, 1, 1), (7, 0, 7, 7), (8, 1, 7, 7)])).unwrap();
+        let plan = plan(&[(1, 0, 1, 1), (7, 0, 7, 7), (8, 1, 7, 7)]).unwrap();
         assert_eq!(forks(&plan), ["1 late 7", "7 late 8"]);
         assert!(!plan.nodes.iter().any(|node| node.is_helper));
     }
 
     #[test]
     fn a_child_of_the_session_that_its_parent_left() {
-        let plan = Plan::new(&dump(&[(1, 0, 1, 1), (7, 0, 7, 7), (8, 1, 1, 1)])).unwrap();
+        let plan = plan(&[(1, 0, 1, 1), (7, 0, 7, 7), (8, 1, 1, 1)]).unwrap();
         assert_eq!(forks(&plan), ["1 late 7", "7 early 8"]);
     }
 
     #[test]
     fn a_session_that_two_ancestors_left() {
         let tree = [(1, 0, 1, 1), (7, 0, 7, 7), (8, 1, 8, 8), (9, 2, 1, 1), (10, 2, 8, 8)];
-        let plan = Plan::new(&dump(&tree)).unwrap();
+        let plan = plan(&tree).unwrap();
         assert_eq!(forks(&plan), ["1 late 7", "7 early 8", "8 early 9", "8 late 10"]);
     }
 
     #[test]
     fn an_orphan_whose_session_leader_lives() {
-        let plan = Plan::new(&dump(&[(1, 0, 1, 1), (7, 0, 7, 7), (8, 0, 7, 7)])).unwrap();
+        let plan = plan(&[(1, 0, 1, 1), (7, 0, 7, 7), (8, 0, 7, 7)]).unwrap();
         assert_eq!(forks(&plan), ["1 late 7", "7 late 301", "301 late 8"]);
         assert!(plan.nodes[3].is_helper);
     }
 
     #[test]
+    fn a_helper_has_an_id_that_is_free() {
+        let tree = [(1, 0, 1, 1), (7, 0, 7, 7), (8, 0, 7, 7), (301, 0, 1, 1)];
+        let plan = Plan::new(&dump(&tree), |pid| pid > 303).unwrap();
+        assert_eq!(forks(&plan), ["1 late 7", "1 late 301", "7 late 304", "304 late 8"]);
+    }
+
+    #[test]
     fn orphans_whose_session_leader_has_ended() {
-        let plan = Plan::new(&dump(&[(1, 0, 1, 1), (8, 0, 7, 7), (9, 0, 7, 7)])).unwrap();
+        let plan = plan(&[(1, 0, 1, 1), (8, 0, 7, 7), (9, 0, 7, 7)]).unwrap();
         assert_eq!(forks(&plan), ["1 late 7", "7 late 8", "7 late 9"]);
         assert!(plan.nodes[3].is_helper && plan.nodes[3].leads_session());
     }
 
     #[test]
     fn a_group_whose_leader_has_ended() {
-        let plan = Plan::new(&dump(&[(1, 0, 1, 1), (8, 0, 7, 1), (9, 0, 7, 1)])).unwrap();
+        let plan = plan(&[(1, 0, 1, 1), (8, 0, 7, 1), (9, 0, 7, 1)]).unwrap();
         assert_eq!(forks(&plan), ["1 late 8", "1 late 9", "8 late 7"]);
         assert!(plan.nodes[3].is_helper && plan.nodes[3].leads_group());
     }
@@ -329,13 +346,13 @@ mod tests {
     fn a_group_outside_the_tree_needs_no_helper() {
         let mut dump = dump(&[(70, 0, 60, 50), (71, 0, 60, 50)]);
         dump.own_pid_namespace = false;
-        assert_eq!(forks(&Plan::new(&dump).unwrap()), ["70 late 71"]);
+        assert_eq!(forks(&Plan::new(&dump, |_| true).unwrap()), ["70 late 71"]);
     }
 
     #[test]
     fn a_session_that_cannot_be() {
         let tree = [(1, 0, 1, 1), (7, 0, 1, 1), (8, 1, 9, 9)];
-        let error = Plan::new(&dump(&tree)).unwrap_err().to_string();
+        let error = plan(&tree).unwrap_err().to_string();
         let expected = "process 8 is in session 9, which no parent of it can have been in";
         assert_eq!(error, expected);
     }
@@ -343,13 +360,13 @@ mod tests {
     #[test]
     fn a_session_that_is_led_from_below() {
         let tree = [(1, 0, 1, 1), (8, 0, 9, 9), (9, 1, 9, 9)];
-        let error = Plan::new(&dump(&tree)).unwrap_err().to_string();
+        let error = plan(&tree).unwrap_err().to_string();
         assert_eq!(error, "process 8 is in session 9, which is led from below it");
     }
 
     #[test]
     fn a_part_of_a_namespace() {
-        let error = Plan::new(&dump(&[(42, 0, 42, 42)])).unwrap_err().to_string();
+        let error = plan(&[(42, 0, 42, 42)]).unwrap_err().to_string();
         assert!(error.contains("its first process is 42"), "{error}");
     }
 }

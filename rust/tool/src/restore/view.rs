@@ -9,12 +9,18 @@ use nextid::Holder;
 use serde::Serialize;
 
 use crate::BAD;
+use crate::report::printable;
+
+/// How deep the tree is drawn. Below that a number tells how deep a process is, lest all lines are as
+/// long as the tree is deep.
+const MAX_INDENT: usize = 40;
 
 #[derive(Serialize)]
 pub struct View {
     /// The first process, in the pid namespace of the caller; none where nothing was made.
     restored_as: Option<i32>,
     own_pid_namespace: bool,
+    own_user_namespace: bool,
     own_ipc_namespace: bool,
     processes: Vec<ProcessView>,
     objects: Vec<ObjectView>,
@@ -56,6 +62,7 @@ impl View {
         Self {
             restored_as,
             own_pid_namespace: dump.own_pid_namespace,
+            own_user_namespace: dump.own_user_namespace,
             own_ipc_namespace: dump.ipc.is_some(),
             processes: dump.processes.iter().map(|process| process_view(dump, process)).collect(),
             objects: object_views(dump),
@@ -65,14 +72,15 @@ impl View {
 }
 
 fn process_view(dump: &Dump, process: &Process) -> ProcessView {
+    let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     let thread =
-        |thread: &criu_images::Thread| ThreadView { tid: thread.tid, name: thread.name.clone() };
+        |thread: &criu_images::Thread| ThreadView { tid: thread.tid, name: name(&thread.name) };
     ProcessView {
         pid: process.pid,
         parent: process.parent.map(|parent| dump.processes[parent].pid),
         group: process.group,
         session: process.session,
-        name: process.name.clone(),
+        name: name(&process.name),
         state: match process.state {
             State::Running => "running",
             State::Stopped => "stopped",
@@ -146,8 +154,8 @@ impl View {
 
         // A stack in place of recursion: a tree may be as deep as it likes.
         let mut lines = Vec::new();
-        let mut stack = vec![(0, String::new(), String::new())];
-        while let Some((place, branch, indent)) = stack.pop() {
+        let mut stack = vec![(0, 0, String::new(), String::new())];
+        while let Some((place, depth, branch, indent)) = stack.pop() {
             let process = &self.processes[place];
             let name = printable(&process.name);
             lines.push((format!("{branch}{} {name}", process.pid), Some(process)));
@@ -165,7 +173,12 @@ impl View {
             let mut deeper = Vec::new();
             for &child in &children[place] {
                 let (branch, more) = next();
-                deeper.push((child, format!("{indent}{branch}"), format!("{indent}{more}")));
+                let depth = depth + 1;
+                deeper.push(if depth > MAX_INDENT {
+                    (child, depth, format!("{indent}{branch}({depth}) "), indent.clone())
+                } else {
+                    (child, depth, format!("{indent}{branch}"), format!("{indent}{more}"))
+                });
             }
             stack.extend(deeper.into_iter().rev());
         }
@@ -173,7 +186,29 @@ impl View {
     }
 }
 
-/// A name as it can be shown: it may hold what a terminal would obey.
-fn printable(name: &str) -> String {
-    name.replace(char::is_control, "?")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_not_as_long_as_the_tree_is_deep() {
+        let process = |pid: i32| Process {
+            pid,
+            parent: usize::try_from(pid - 2).ok(),
+            group: 1,
+            session: 1,
+            name: b"deep".to_vec(),
+            state: State::Running,
+            threads: vec![criu_images::Thread { tid: 1000 + pid, name: b"thread".to_vec() }],
+        };
+        let processes = (1..=1000).map(process).collect();
+        let dump =
+            Dump { processes, own_pid_namespace: true, own_user_namespace: false, ipc: None };
+        let text = View::new(&dump, None, &[]).to_string();
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest < Some(200), "{longest:?}");
+        for line in ["└─ 41 deep", "└─ (41) 42 deep", "└─ (999) 1000 deep"] {
+            assert!(text.contains(line), "{line}");
+        }
+    }
 }
