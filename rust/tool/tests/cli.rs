@@ -33,7 +33,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
 
-    let root = geteuid().is_root() && enter_namespaces().is_ok();
+    let namespaces = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    let root = geteuid().is_root() && unshare(namespaces).is_ok();
+    if root {
+        enter_namespaces().expect("the new namespaces can be entered");
+    }
     let test =
         |name, needs: bool, run: fn() -> Outcome| Trial::test(name, run).with_ignored_flag(!needs);
     let tests = vec![
@@ -56,7 +60,11 @@ fn main() -> ExitCode {
         test("restore_names_that_are_no_text", root, restore_names_that_are_no_text),
         test("restore_limits", root, restore_limits),
         test("restore_limits_that_cannot_be", root, restore_limits_that_cannot_be),
-        test("restore_in_a_user_namespace", root, restore_in_a_user_namespace),
+        test(
+            "restore_in_a_user_namespace",
+            root && has_user_namespaces(),
+            restore_in_a_user_namespace,
+        ),
         test("restore_with_inherited_signals", root, restore_with_inherited_signals),
         test("restore_ends_with_nextid", root, restore_ends_with_nextid),
         test("restore_of_ids_in_use", root, restore_of_ids_in_use),
@@ -70,10 +78,9 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 
-/// Goes on as a process in namespaces of its own: dumps are restored with their ids, which nothing
-/// else is to have.
+/// Goes on as a process in the new namespaces: dumps are restored with their ids, which nothing else
+/// is to have.
 fn enter_namespaces() -> nix::Result<()> {
-    unshare(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)?;
     // The first process looks after orphans, as init does; the second one runs the tests.
     for is_first in [true, false] {
         // SAFETY: This process has no other threads.
@@ -87,13 +94,8 @@ fn enter_namespaces() -> nix::Result<()> {
             }
         }
         if is_first {
-            mount(
-                None::<&str>,
-                "/",
-                None::<&str>,
-                MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-                None::<&str>,
-            )?;
+            // Where it is private, no other namespace gets the new one.
+            mount(None::<&str>, "/proc", None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)?;
             mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>)?;
         }
     }
@@ -102,6 +104,11 @@ fn enter_namespaces() -> nix::Result<()> {
 
 fn has_next_id() -> bool {
     Path::new("/proc/self/next_id").exists()
+}
+
+/// Whether a user namespace can be made: in a chroot it cannot.
+fn has_user_namespaces() -> bool {
+    Command::new("unshare").args(["--user", "true"]).output().is_ok_and(|it| it.status.success())
 }
 
 /// `nextid --fallback` with arguments that are separated by spaces.
