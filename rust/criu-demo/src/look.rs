@@ -11,8 +11,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
-
-use crate::wait_until;
+use testing::wait_until;
 
 /// Rows to compare.
 pub struct Table {

@@ -10,8 +10,6 @@ mod scene;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::thread::sleep;
-use std::time::Duration;
 
 use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
@@ -142,15 +140,4 @@ fn compare(before: &[Table], after: &[Table]) -> bool {
         println!("{BAD}{different} not as they were{BAD:#}");
     }
     different == 0
-}
-
-/// Waits for up to ten seconds.
-fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
-    (0..500).any(|_| {
-        let held = holds();
-        if !held {
-            sleep(Duration::from_millis(20));
-        }
-        held
-    })
 }

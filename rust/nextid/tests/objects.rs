@@ -16,7 +16,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nextid::{Action, Child, Error, Holder, IPC_PRIVATE, Id, Method, NextId, Role};
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -24,13 +23,9 @@ use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, fork, geteuid, getpid, gettid, pause, setpgid, setresuid};
-
-type Outcome = Result<(), Failed>;
+use testing::{Outcome, ensure, test};
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-
     let root = geteuid().is_root() && unshare(CloneFlags::CLONE_NEWIPC).is_ok();
     let root = (!root).then_some("it takes root");
     let (file, no_file) = if NextId::open().is_ok() {
@@ -38,13 +33,7 @@ fn main() -> ExitCode {
     } else {
         (None, Some("this kernel has no next_id"))
     };
-    let test = |name, hindrance: Option<&'static str>, run: fn() -> Outcome| {
-        Trial::ignorable_test(name, move || match hindrance {
-            Some(why) => Ok(Completion::ignored_with(why)),
-            None => run().map(|()| Completion::Completed),
-        })
-    };
-    let tests = vec![
+    testing::run(vec![
         test("fork_gets_its_id", root, fork_gets_its_id),
         test("fork_gets_its_ids_in_a_nested_namespace", root, fork_nested),
         test("fork_of_a_pid_in_use_names_the_holder", root, fork_taken),
@@ -76,8 +65,7 @@ fn main() -> ExitCode {
         test("what_is_armed_is_read_back", no_file, read_back),
         test("armed_ids_that_are_not_used_are_disarmed", no_file, unused),
         test("without_the_file_it_is_not_supported", file, not_supported),
-    ];
-    libtest_mimic::run(&arguments, tests).exit_code()
+    ])
 }
 
 fn open() -> NextId {
@@ -97,10 +85,6 @@ fn free_pid() -> Id {
 
 fn ipc_id(sequence: Id, index: Id) -> Id {
     sequence << 15 | index
-}
-
-fn ensure(holds: bool, what: impl std::fmt::Debug) -> Outcome {
-    if holds { Ok(()) } else { Err(format!("unexpected: {what:?}").into()) }
 }
 
 /// Runs `child` in a forked process, and takes its panics for its own.

@@ -13,10 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio, exit};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
-use std::thread::sleep;
-use std::time::Duration;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -24,15 +21,11 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{ForkResult, Pid, fork, geteuid};
 use tempfile::TempDir;
-
-type Outcome = Result<(), Failed>;
+use testing::{Failed, Outcome, ensure, test, wait_until};
 
 const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-
     let namespaces = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
     let root = geteuid().is_root() && unshare(namespaces).is_ok();
     if root {
@@ -46,13 +39,7 @@ fn main() -> ExitCode {
     };
     let no_user_namespaces =
         (!has_user_namespaces()).then_some("user namespaces cannot be made here, as in a chroot");
-    let test = |name, hindrance: Option<&'static str>, run: fn() -> Outcome| {
-        Trial::ignorable_test(name, move || match hindrance {
-            Some(why) => Ok(Completion::ignored_with(why)),
-            None => run().map(|()| Completion::Completed),
-        })
-    };
-    let tests = vec![
+    testing::run(vec![
         test("run_exits_as_its_program", root, run_exits_as_its_program),
         test("run_gives_the_pid", root, run_gives_the_pid),
         test("run_with_sigchld_ignored", root, run_with_sigchld_ignored),
@@ -86,8 +73,7 @@ fn main() -> ExitCode {
         test("names_that_a_terminal_would_obey", None, names_that_a_terminal_would_obey),
         test("completions_and_man_page", None, completions_and_man_page),
         test("wrong_command_line", None, wrong_command_line),
-    ];
-    libtest_mimic::run(&arguments, tests).exit_code()
+    ])
 }
 
 /// Goes on as a process in the new namespaces: dumps are restored with their ids, which nothing else
@@ -152,10 +138,6 @@ fn expect(output: &Output, status: i32, stdout: &str) -> Outcome {
 fn expect_error(output: &Output, status: i32, message: &str) -> Outcome {
     let printed = String::from_utf8_lossy(&output.stderr);
     ensure(output.status.code() == Some(status) && printed.contains(message), output)
-}
-
-fn ensure(holds: bool, what: impl std::fmt::Debug) -> Outcome {
-    if holds { Ok(()) } else { Err(format!("unexpected: {what:#?}").into()) }
 }
 
 /// A pid that nothing uses, another one each time.
@@ -405,17 +387,6 @@ fn expect_tree(restored: &Restored, expected: &[&str]) -> Outcome {
     ensure(is_there, (missing, more))
 }
 
-/// Waits for up to ten seconds.
-fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
-    (0..500).any(|_| {
-        let held = holds();
-        if !held {
-            sleep(Duration::from_millis(20));
-        }
-        held
-    })
-}
-
 fn restore_a_container() -> Outcome {
     let restored = Restored::new(&dump("container"))?;
     expect_tree(
@@ -603,7 +574,9 @@ fn restore_of_ids_in_use() -> Outcome {
     // The first process of the tree that ended may still wait for init to look after it.
     ensure(wait_until(|| !Path::new("/proc/31003").exists()), "31003 is in use")?;
     let mut holder = command("run --pid 31003 -- sleep 100").spawn()?;
-    let is_there = wait_until(|| is_alive(31003));
+    // Until it executes sleep, it has the name of nextid.
+    let is_there =
+        wait_until(|| fs::read_to_string("/proc/31003/comm").is_ok_and(|it| it == "sleep\n"));
     let restored = command("restore").arg(dump("shared")).output()?;
     let shown = command("restore --dry-run").arg(dump("shared")).output()?;
     kill(Pid::from_raw(31003), Signal::SIGKILL)?;
