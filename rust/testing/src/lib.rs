@@ -4,7 +4,9 @@
 //! which calls [`run`].
 
 use std::fmt::Debug;
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -32,11 +34,32 @@ pub fn run(tests: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 
+/// Fails with `what` unless it `holds`.
+///
 /// # Errors
 ///
-/// `what` there is, where the expected does not hold.
+/// `what`, as it is debugged.
 pub fn ensure(holds: bool, what: impl Debug) -> Outcome {
     if holds { Ok(()) } else { Err(format!("unexpected: {what:#?}").into()) }
+}
+
+/// Why a test that takes a user namespace is ignored here, if it is: in a chroot none can be made.
+#[must_use]
+pub fn no_user_namespaces() -> Option<&'static str> {
+    let made = Command::new("unshare").args(["--user", "true"]).output();
+    let is_made = made.is_ok_and(|made| made.status.success());
+    (!is_made).then_some("user namespaces cannot be made here, as in a chroot")
+}
+
+/// A pid that nothing uses, another one each time.
+pub fn free_pid() -> i32 {
+    static NEXT: AtomicI32 = AtomicI32::new(20_000);
+    loop {
+        let pid = NEXT.fetch_add(1, Relaxed);
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            return pid;
+        }
+    }
 }
 
 /// Waits for up to ten seconds, and says whether the condition `holds` then.

@@ -12,7 +12,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio, exit};
-use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use nix::libc;
 use nix::mount::{MsFlags, mount};
@@ -21,7 +20,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{ForkResult, Pid, fork, geteuid};
 use tempfile::TempDir;
-use testing::{Failed, Outcome, ensure, test, wait_until};
+use testing::{Failed, Outcome, ensure, free_pid, test, wait_until};
 
 const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
 
@@ -37,8 +36,6 @@ fn main() -> ExitCode {
     } else {
         (None, Some("this kernel has no next_id"))
     };
-    let no_user_namespaces =
-        (!has_user_namespaces()).then_some("user namespaces cannot be made here, as in a chroot");
     testing::run(vec![
         test("run_exits_as_its_program", root, run_exits_as_its_program),
         test("run_gives_the_pid", root, run_gives_the_pid),
@@ -61,7 +58,7 @@ fn main() -> ExitCode {
         test("restore_limits_that_cannot_be", root, restore_limits_that_cannot_be),
         test(
             "restore_in_a_user_namespace",
-            root.or(no_user_namespaces),
+            root.or(testing::no_user_namespaces()),
             restore_in_a_user_namespace,
         ),
         test("restore_with_inherited_signals", root, restore_with_inherited_signals),
@@ -104,11 +101,6 @@ fn has_next_id() -> bool {
     Path::new("/proc/self/next_id").exists()
 }
 
-/// Whether a user namespace can be made: in a chroot it cannot.
-fn has_user_namespaces() -> bool {
-    Command::new("unshare").args(["--user", "true"]).output().is_ok_and(|it| it.status.success())
-}
-
 /// `nextid --fallback` with arguments that are separated by spaces.
 fn command(arguments: &str) -> Command {
     let mut command = Command::new(NEXTID);
@@ -138,17 +130,6 @@ fn expect(output: &Output, status: i32, stdout: &str) -> Outcome {
 fn expect_error(output: &Output, status: i32, message: &str) -> Outcome {
     let printed = String::from_utf8_lossy(&output.stderr);
     ensure(output.status.code() == Some(status) && printed.contains(message), output)
-}
-
-/// A pid that nothing uses, another one each time.
-fn free_pid() -> i32 {
-    static NEXT: AtomicI32 = AtomicI32::new(22_000);
-    loop {
-        let pid = NEXT.fetch_add(1, Relaxed);
-        if !Path::new(&format!("/proc/{pid}")).exists() {
-            return pid;
-        }
-    }
 }
 
 /// Runs a shell script in a process with a chosen id.
