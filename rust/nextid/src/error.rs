@@ -182,7 +182,8 @@ fn with_ids(ids: &Ids) -> String {
 
 fn missing_capability(action: Action) -> &'static str {
     if action == Action::Read {
-        "that takes the right to trace the process"
+        "that takes the right to trace the process; to read its own, a process must be dumpable \
+         (PR_SET_DUMPABLE in prctl(2))"
     } else if action == Action::Arm {
         "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN"
     } else if action.is_ipc() {

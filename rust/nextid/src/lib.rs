@@ -51,7 +51,6 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::marker::PhantomData;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -118,12 +117,12 @@ impl NextId {
     ///
     /// # Errors
     ///
-    /// [`Error::NotSupported`] where this kernel has no such file, or `/proc` is not mounted.
-    /// [`Error::System`] where it cannot be opened: a process that changed its user id is
-    /// "not dumpable", and its files in `/proc` belong to root, until it calls
-    /// `prctl(PR_SET_DUMPABLE, 1)` or executes a program.
+    /// [`Error::NotSupported`] where this kernel has no such file, or `/proc` is not mounted;
+    /// [`Error::System`] where it cannot be opened for any other reason.
     pub fn open() -> Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(PATH);
+        // Anybody may open it to write, its owner alone to read: a process that is not dumpable
+        // does not own it.
+        let file = OpenOptions::new().write(true).open(PATH);
         let file = file.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT) => Error::NotSupported,
             _ => Error::system(Action::Open, error),
@@ -200,21 +199,15 @@ impl NextId {
     ///
     /// # Errors
     ///
-    /// [`Error::System`] where the file cannot be read.
+    /// [`Error::NotPermitted`] where this process is not dumpable, as one that has changed its user
+    /// id, or has capabilities of its file: what it has armed can be read again once it has called
+    /// `prctl(PR_SET_DUMPABLE, 1)`, or executed a program. [`Error::System`] where the file cannot
+    /// be read for any other reason.
     pub fn armed(&self) -> Result<Vec<Id>> {
-        let Some(file) = &self.file else {
-            return Ok(Vec::new());
-        };
-        let mut text = Vec::new();
-        let mut piece = [0; 4096];
-        loop {
-            match file.read_at(&mut piece, text.len() as u64) {
-                Ok(0) => break,
-                Ok(len) => text.extend_from_slice(&piece[..len]),
-                Err(error) => return Err(Error::system(Action::Read, error)),
-            }
+        match self.method() {
+            Method::NextId => read_state("/proc/thread-self"),
+            Method::Peers => Ok(Vec::new()),
         }
-        parse_state(&text).ok_or_else(|| unknown_state(&text))
     }
 
     /// Disarms. It is no error where nothing is armed.
@@ -238,21 +231,23 @@ impl NextId {
 /// caller may not trace the process; [`Error::System`] where there is no such thread, and for any
 /// other reason.
 pub fn armed_by(pid: i32, tid: i32) -> Result<Vec<Id>> {
-    let folder = format!("/proc/{pid}/task/{tid}");
+    read_state(&format!("/proc/{pid}/task/{tid}"))
+}
+
+/// What the thread whose folder in `/proc` is `folder` has armed.
+fn read_state(folder: &str) -> Result<Vec<Id>> {
     let error = |error: io::Error| match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) if Path::new(&folder).exists() => Error::NotSupported,
+        Some(Errno::ENOENT) if Path::new(folder).exists() => Error::NotSupported,
         Some(Errno::EACCES | Errno::EPERM) => {
             Error::NotPermitted { action: Action::Read, ids: Ids::default() }
         }
         _ => Error::system(Action::Read, error),
     };
     let state = fs::read(format!("{folder}/next_id")).map_err(error)?;
-    parse_state(&state).ok_or_else(|| unknown_state(&state))
-}
-
-fn unknown_state(state: &[u8]) -> Error {
-    let state = format!("unknown state {:?}", String::from_utf8_lossy(state));
-    Error::system(Action::Read, io::Error::other(state))
+    parse_state(&state).ok_or_else(|| {
+        let state = format!("unknown state {:?}", String::from_utf8_lossy(&state));
+        Error::system(Action::Read, io::Error::other(state))
+    })
 }
 
 /// Reads `UNSET\n` or `LONGS (n) X0 ... X<n-1>\n`.

@@ -32,7 +32,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Its id in the caller's pid namespace, or 0 where it has none there.
+    /// Its id in the caller's pid namespace.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
@@ -119,8 +119,8 @@ impl Armed<'_> {
                 Ok(child)
             }
             // One errno stands for two steps: the kernel tells which one failed by what it still
-            // has armed.
-            Err(error) if self.next.armed()?.is_empty() => {
+            // has armed, where that can be read.
+            Err(error) if self.next.armed().is_ok_and(|armed| armed.is_empty()) => {
                 self.consumed();
                 Err(Error::system(Action::Spawn, error))
             }

@@ -8,10 +8,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
-use std::sync::atomic::AtomicI32;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -19,7 +16,7 @@ use std::time::Duration;
 use nextid::{Action, Child, Error, Holder, IPC_PRIVATE, Id, Method, NextId, Role};
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::prctl::{set_child_subreaper, set_pdeathsig};
+use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_pdeathsig};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, fork, geteuid, getpid, gettid, pause, setpgid, setresuid};
@@ -64,6 +61,11 @@ fn main() -> ExitCode {
         test("more_than_65536_ids_cannot_be_armed", None, too_many_ids),
         test("what_is_armed_is_read_back", no_file, read_back),
         test("armed_ids_that_are_not_used_are_disarmed", no_file, unused),
+        test(
+            "a_process_that_is_not_dumpable_can_arm",
+            root.or(no_file).or(testing::no_user_namespaces()),
+            not_dumpable,
+        ),
         test("without_the_file_it_is_not_supported", file, not_supported),
     ])
 }
@@ -72,15 +74,8 @@ fn open() -> NextId {
     NextId::open_or_peers().expect("to open")
 }
 
-/// A pid that nothing uses, another one each time.
 fn free_pid() -> Id {
-    static NEXT: AtomicI32 = AtomicI32::new(20_000);
-    loop {
-        let pid = NEXT.fetch_add(1, Relaxed);
-        if !Path::new(&format!("/proc/{pid}")).exists() {
-            return pid.into();
-        }
-    }
+    testing::free_pid().into()
 }
 
 fn ipc_id(sequence: Id, index: Id) -> Id {
@@ -454,6 +449,22 @@ fn unused() -> Outcome {
     let mut next = open();
     drop(next.arm(&[free_pid()])?);
     ensure(next.armed()?.is_empty(), "still armed")
+}
+
+/// Its files in `/proc` belong to root.
+fn not_dumpable() -> Outcome {
+    in_child(|| {
+        let nobody = Uid::from(65534);
+        setresuid(nobody, nobody, nobody).unwrap();
+        // It comes with the capability to arm.
+        unshare(CloneFlags::CLONE_NEWUSER).unwrap();
+        let mut next = NextId::open().unwrap();
+        next.arm(&[7]).unwrap().keep().unwrap();
+        let refused = next.armed();
+        assert!(matches!(refused, Err(Error::NotPermitted { .. })), "{refused:?}");
+        set_dumpable(true).unwrap();
+        assert_eq!(next.armed().unwrap(), [7]);
+    })
 }
 
 fn not_supported() -> Outcome {

@@ -9,6 +9,7 @@ use nextid::{Error, IPC_PRIVATE, Id, NextId};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, fork, pause, setresuid};
@@ -48,6 +49,8 @@ fn request_all() -> Result<usize> {
     let mut desk = Desk { next: NextId::open()?, rows: Vec::new() };
 
     let holder = desk.next.arm(&[PID])?.fork(|| {
+        // It is not to outlive a request that fails.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         pause();
         0
     })?;
@@ -71,6 +74,8 @@ fn request_all() -> Result<usize> {
     desk.next.arm(&[PID])?.keep()?;
     let nobody = Uid::from(NOBODY);
     setresuid(nobody, nobody, nobody)?;
+    // Else what is armed could not be read.
+    prctl::set_dumpable(true)?;
     desk.create("fork, no capability", &[PID], fork_and_wait, Err(Errno::EPERM))?;
     let armed = match desk.next.arm(&[PID + 1]) {
         Ok(armed) => {
