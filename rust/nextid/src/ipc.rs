@@ -8,7 +8,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::{Action, Armed, Error, Method, Result, peers};
+use crate::{Action, Armed, Error, Method, Result, fallback};
 
 /// The key of an object that no key finds.
 pub const IPC_PRIVATE: i32 = libc::IPC_PRIVATE;
@@ -57,7 +57,7 @@ impl Armed<'_> {
     fn create(self, action: Action, key: i32, create: impl Fn() -> c_int) -> Result<i32> {
         let created = match self.next.method() {
             Method::NextId => Errno::result(create()),
-            Method::Peers => peers::ipc(action, &self.next.ids, create),
+            Method::Fallback => fallback::ipc(action, &self.next.ids, create),
         };
         match created {
             Ok(id) => {

@@ -41,9 +41,9 @@
 //! an id is asked of. Who is root in a user namespace of their own can restore inside it.
 
 mod error;
+mod fallback;
 mod holder;
 mod ipc;
-mod peers;
 mod task;
 
 use std::ffi::c_long;
@@ -82,14 +82,14 @@ pub enum Method {
     /// The sysctls belong to a namespace, so that any other task in it may use up what was written.
     /// The id that comes out is checked: one that is not as asked is undone, and an error. So it
     /// may fail where the id is free, and for a moment another task may meet the wrong object.
-    Peers,
+    Fallback,
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NextId => "/proc/thread-self/next_id",
-            Self::Peers => {
+            Self::Fallback => {
                 "clone3 with set_tid, and sysctls that another task may use up in between \
                  (which is found out, and an error)"
             }
@@ -103,7 +103,7 @@ impl fmt::Display for Method {
 /// parent's is closed there.
 #[derive(Debug)]
 pub struct NextId {
-    /// None for [`Method::Peers`].
+    /// None for [`Method::Fallback`].
     file: Option<File>,
     /// What was armed last, and the command for it, in buffers that are reused.
     ids: Vec<Id>,
@@ -139,7 +139,7 @@ impl NextId {
     /// # Errors
     ///
     /// [`Error::System`] where there is such a file, and it cannot be opened.
-    pub fn open_or_peers() -> Result<Self> {
+    pub fn open_or_fallback() -> Result<Self> {
         match Self::open() {
             Err(Error::NotSupported) => Ok(Self::new(None)),
             opened => opened,
@@ -153,7 +153,7 @@ impl NextId {
     /// How ids are asked for.
     #[must_use]
     pub fn method(&self) -> Method {
-        if self.file.is_some() { Method::NextId } else { Method::Peers }
+        if self.file.is_some() { Method::NextId } else { Method::Fallback }
     }
 
     /// Arms `ids` for the next object that this thread creates, in one system call.
@@ -206,7 +206,7 @@ impl NextId {
     pub fn armed(&self) -> Result<Vec<Id>> {
         match self.method() {
             Method::NextId => read_state("/proc/thread-self"),
-            Method::Peers => Ok(Vec::new()),
+            Method::Fallback => Ok(Vec::new()),
         }
     }
 
@@ -277,7 +277,7 @@ impl Armed<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotSupported`] with [`Method::Peers`].
+    /// [`Error::NotSupported`] with [`Method::Fallback`].
     pub fn keep(self) -> Result<()> {
         self.needs_file()?;
         self.consumed();
@@ -287,7 +287,7 @@ impl Armed<'_> {
     fn needs_file(&self) -> Result<()> {
         match self.next.method() {
             Method::NextId => Ok(()),
-            Method::Peers => Err(Error::NotSupported),
+            Method::Fallback => Err(Error::NotSupported),
         }
     }
 

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{ForkResult, Pid, fork};
 
-use crate::{Action, Armed, Error, Method, Result, peers};
+use crate::{Action, Armed, Error, Method, Result, fallback};
 
 /// What a forked child exits with where its code panics, as a Rust program does.
 const PANIC_STATUS: i32 = 101;
@@ -86,7 +86,7 @@ impl Armed<'_> {
             // no lock is held by a thread that it does not have.
             Method::NextId => unsafe { fork() },
             // SAFETY: As above.
-            Method::Peers => unsafe { peers::fork(&self.next.ids) },
+            Method::Fallback => unsafe { fallback::fork(&self.next.ids) },
         };
         match forked {
             Ok(ForkResult::Parent { child }) => {
@@ -110,7 +110,7 @@ impl Armed<'_> {
     /// # Errors
     ///
     /// As [`Armed::fork`], but for [`Error::Threaded`]. [`Error::System`] where the process got its
-    /// ids and the program could not be executed. [`Error::NotSupported`] with [`Method::Peers`].
+    /// ids and the program could not be executed. [`Error::NotSupported`] with [`Method::Fallback`].
     pub fn spawn(self, command: &mut Command) -> Result<process::Child> {
         self.needs_file()?;
         match command.spawn() {
@@ -133,7 +133,7 @@ impl Armed<'_> {
     /// # Errors
     ///
     /// As [`Armed::fork`], but for [`Error::Threaded`]. [`Error::NotSupported`] with
-    /// [`Method::Peers`] and more than one id.
+    /// [`Method::Fallback`] and more than one id.
     pub fn thread<T, F>(self, builder: Builder, run: F) -> Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -141,8 +141,8 @@ impl Armed<'_> {
     {
         let created = match (self.next.method(), &*self.next.ids) {
             (Method::NextId, _) => builder.spawn(run),
-            (Method::Peers, &[id]) => peers::thread(id, builder, run),
-            (Method::Peers, _) => return Err(Error::NotSupported),
+            (Method::Fallback, &[id]) => fallback::thread(id, builder, run),
+            (Method::Fallback, _) => return Err(Error::NotSupported),
         };
         match created {
             Ok(thread) => {

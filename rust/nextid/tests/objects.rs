@@ -2,8 +2,8 @@
 
 //! Objects of all kinds with chosen ids, and each error.
 //!
-//! It takes root. On a kernel without `next_id` it is the peers that are tested, so that most of
-//! this runs everywhere. Only a process of one thread may fork, so it brings its own `main`.
+//! It takes root. On a kernel without `next_id` the fallback is tested, so that most of this runs
+//! everywhere. Only a process of one thread may fork, so it brings its own `main`.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 }
 
 fn open() -> NextId {
-    NextId::open_or_peers().expect("to open")
+    NextId::open_or_fallback().expect("to open")
 }
 
 fn free_pid() -> Id {
@@ -470,7 +470,7 @@ fn not_dumpable() -> Outcome {
 fn not_supported() -> Outcome {
     let opened = NextId::open();
     ensure(matches!(opened, Err(Error::NotSupported)), opened)?;
-    ensure(open().method() == Method::Peers, open().method())?;
+    ensure(open().method() == Method::Fallback, open().method())?;
     let kept = open().arm(&[7])?.keep();
     ensure(matches!(kept, Err(Error::NotSupported)), kept)?;
     let spawned = open().arm(&[7])?.spawn(&mut Command::new("true"));

@@ -81,8 +81,8 @@ fn open(fallback: bool) -> nextid::Result<NextId> {
     if !fallback {
         return NextId::open();
     }
-    let next = NextId::open_or_peers()?;
-    if next.method() == Method::Peers {
+    let next = NextId::open_or_fallback()?;
+    if next.method() == Method::Fallback {
         eprintln!("{NOTE}nextid:{NOTE:#} this kernel has no next_id; using {}", next.method());
     }
     Ok(next)

@@ -81,7 +81,7 @@ impl Probe {
         let kernel = uname()?.release().to_string_lossy().into_owned();
         let next_id = !matches!(NextId::open(), Err(Error::NotSupported));
         let mut checks = Vec::new();
-        match NextId::open_or_peers() {
+        match NextId::open_or_fallback() {
             Ok(mut next) => check_all(&mut next, &mut checks)?,
             Err(error) => checks.push(Check::new("open the file", Err(error))),
         }

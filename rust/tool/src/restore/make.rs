@@ -260,7 +260,7 @@ impl Crew<'_> {
     fn open(&self) -> nextid::Result<NextId> {
         match self.method {
             Method::NextId => NextId::open(),
-            Method::Peers => NextId::open_or_peers(),
+            Method::Fallback => NextId::open_or_fallback(),
         }
     }
 

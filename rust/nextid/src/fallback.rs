@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What kernels without `next_id` have. See [`crate::Method::Peers`].
+//! What kernels without `next_id` have. See [`crate::Method::Fallback`].
 //!
 //! Each function fails with the errno that `next_id` would give: `EBUSY` where the id is not to be
 //! had, whoever has it.
