@@ -154,21 +154,21 @@ impl IdFile {
 
     /// Writes all of `text` in one system call.
     pub fn write(&self, text: &[u8]) -> Result<()> {
-        self.check((&self.file).write(text), text)
+        check((&self.file).write(text), text, self.path)
     }
 
     /// The same at the start of the file, where a sysctl wants it.
     pub fn write_at_start(&self, text: &[u8]) -> Result<()> {
-        self.check(self.file.write_at(text, 0), text)
+        check(self.file.write_at(text, 0), text, self.path)
     }
+}
 
-    fn check(&self, written: io::Result<usize>, text: &[u8]) -> Result<()> {
-        let written = written.with_context(|| {
-            format!("writing {:?} to {:?}", String::from_utf8_lossy(text), self.path)
-        })?;
-        ensure!(written == text.len(), "{:?}: wrote {written} of {} bytes", self.path, text.len());
-        Ok(())
-    }
+/// An error unless all of `text` was `written` to `path`.
+fn check(written: io::Result<usize>, text: &[u8], path: &CStr) -> Result<()> {
+    let written = written
+        .with_context(|| format!("writing {:?} to {path:?}", String::from_utf8_lossy(text)))?;
+    ensure!(written == text.len(), "{path:?}: wrote {written} of {} bytes", text.len());
+    Ok(())
 }
 
 /// Opens `path`, writes `text`, and closes it again.
@@ -176,14 +176,13 @@ pub fn write_once(path: &CStr, text: &[u8]) -> Result<()> {
     // SAFETY: `path` ends with NUL.
     let fd = Errno::result(unsafe { libc::open(path.as_ptr(), libc::O_RDWR) })
         .with_context(|| path.to_string_lossy().into_owned())?;
-    // SAFETY: `text` is valid, and `fd` is ours.
-    let written = unsafe {
-        let written = libc::write(fd, text.as_ptr().cast(), text.len());
-        libc::close(fd);
-        written
-    };
-    ensure!(usize::try_from(written) == Ok(text.len()), "{}: cannot write", path.to_string_lossy());
-    Ok(())
+    // SAFETY: `text` is valid.
+    let written = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
+    // Before another call sets errno.
+    let written = Errno::result(written);
+    // SAFETY: `fd` is ours.
+    unsafe { libc::close(fd) };
+    check(written.map(isize::unsigned_abs).map_err(io::Error::from), text, path)
 }
 
 /// As many pids as the kernel allows.
@@ -216,7 +215,7 @@ pub fn list(directory: &File) -> Result<usize> {
                 buffer.as_mut_ptr(),
                 buffer.len(),
             );
-            match usize::try_from(result_of(read)?)? {
+            match usize::try_from(Errno::result(read)?)? {
                 0 => return Ok(total),
                 read => total += read,
             }
