@@ -4,9 +4,10 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use nix::libc::{self, c_int};
-use nix::sys::wait::waitpid;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork as fork_program};
 
 use crate::data::Contention;
@@ -39,7 +40,7 @@ pub fn measure(session: &mut Session) -> Result<()> {
         };
         count(session, "fork", &method, wanted, create, sys::wait)?;
     }
-    drop(others);
+    others.end()?;
 
     let others = Others::start(|| Kind::Message.create().and_then(|id| Kind::Message.remove(id)))?;
     let first = ipc_id(1000)?;
@@ -48,8 +49,7 @@ pub fn measure(session: &mut Session) -> Result<()> {
             |method: &Method, i: c_int| Ok((first + i, method.ipc(Kind::Message, first + i)?));
         count(session, "msg", &method, wanted, create, |id| Kind::Message.remove(id))?;
     }
-    drop(others);
-    Ok(())
+    others.end()
 }
 
 /// Creates objects by `create`, which returns the id wanted and the id got, each until it is right.
@@ -94,7 +94,7 @@ fn count(
     Ok(())
 }
 
-/// Processes that do the same thing again and again until this is dropped.
+/// Processes that do the same thing again and again until they are ended.
 struct Others(Vec<Pid>);
 
 impl Others {
@@ -113,14 +113,31 @@ impl Others {
         }
         Ok(others)
     }
+
+    /// Ends them. It is an error where one had ended before: what was measured was not beside all.
+    fn end(mut self) -> Result<()> {
+        while let Some(pid) = self.0.pop() {
+            let ended = end(pid)?;
+            ensure!(
+                matches!(ended, WaitStatus::Signaled(_, Signal::SIGKILL, _)),
+                "a process that others were to be measured beside ended early: {ended:?}"
+            );
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Others {
     fn drop(&mut self) {
         for &pid in &self.0 {
-            // A process that ended early left the others to go on; there is nothing else to end.
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-            let _ = waitpid(pid, None);
+            // There is an error already.
+            let _ = end(pid);
         }
     }
+}
+
+/// Kills a child, which may have ended by itself, and tells how it ended.
+fn end(child: Pid) -> nix::Result<WaitStatus> {
+    kill(child, Signal::SIGKILL)?;
+    waitpid(child, None)
 }
