@@ -97,7 +97,7 @@ pub struct Contention {
 /// The kernel that was measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Kernel {
-    /// What `qemu/build` calls its configuration.
+    /// What the report calls it.
     pub name: String,
     /// Version, build and architecture, as `uname` prints them.
     pub uname: String,

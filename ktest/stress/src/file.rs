@@ -12,7 +12,7 @@ use nix::libc;
 
 use crate::sys;
 
-/// The text of a list of so many bytes fits a buffer on the stack.
+/// Room for the text of a few ids, on the stack.
 pub const SHORT_TEXT: usize = 256;
 
 /// The ids `first`, `first + 1`, and so on: a reader can tell whether a list that it sees is whole.

@@ -131,7 +131,7 @@ pub fn sleep(microseconds: u32) {
     unsafe { libc::usleep(microseconds) };
 }
 
-/// Opens `path` relative to the root, without `O_CLOEXEC`.
+/// Opens `path` with `flags`.
 pub fn open(path: &CStr, flags: c_int) -> Result<RawFd> {
     // SAFETY: `path` is valid.
     Errno::result(unsafe { libc::open(path.as_ptr(), flags) })
