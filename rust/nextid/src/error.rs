@@ -123,8 +123,9 @@ pub enum Error {
         holder: Option<Holder>,
     },
 
-    /// An id is one that no such object can have (`EINVAL`).
-    #[error("cannot {action} with id {ids}: {}", range(*action))]
+    /// An id is one that no such object can have, or the object itself is none that can be
+    /// (`EINVAL`).
+    #[error("cannot {action} with id {ids}: {}", range(*action, ids.0.len()))]
     OutOfRange {
         /// What was refused.
         action: Action,
@@ -167,10 +168,12 @@ pub enum Error {
     Threaded,
 
     /// Any other failure of a system call.
-    #[error("cannot {action}: {error}")]
+    #[error("cannot {action}{}: {error}", with_ids(ids))]
     System {
         /// What failed.
         action: Action,
+        /// The ids asked for, none where it was not about ids.
+        ids: Ids,
         /// Why.
         error: io::Error,
     },
@@ -202,18 +205,27 @@ fn in_use(holder: Option<&Holder>) -> String {
     }
 }
 
-fn range(action: Action) -> &'static str {
-    if action.is_ipc() {
-        "it must be sequence number << 15 | index, both within the limits of the IPC namespace"
-    } else {
-        "each must be 1 or more and below the pid_max of its pid namespace, and a pid namespace \
-         begins with pid 1"
-    }
+fn range(action: Action, count: usize) -> String {
+    let more = match action {
+        _ if action.is_ipc() && count != 1 => return "it takes one id".to_owned(),
+        Action::MessageQueue => "",
+        Action::SemaphoreSet => ", as must be the number of semaphores (kernel.sem)",
+        Action::SharedMemory => ", as must be the size of the segment (kernel.shmmax)",
+        _ => {
+            return "each must be 1 or more and below the pid_max of its pid namespace, and a pid \
+                    namespace begins with pid 1"
+                .to_owned();
+        }
+    };
+    format!(
+        "it must be sequence number << 15 | index, both within the limits of the IPC \
+         namespace{more}"
+    )
 }
 
 impl Error {
     pub(crate) fn system(action: Action, error: io::Error) -> Self {
-        Self::System { action, error }
+        Self::System { action, ids: Ids::default(), error }
     }
 
     /// Why the kernel refused `action` with `ids`, which it did with `error`.
@@ -229,7 +241,28 @@ impl Error {
                 Some(levels) if levels < ids.0.len() => Self::TooManyLevels { action, ids, levels },
                 _ => Self::OutOfRange { action, ids },
             },
-            _ => Self::System { action, error },
+            _ => Self::System { action, ids, error },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_is_told() {
+        let text = |action, ids: &[Id], errno: Errno| {
+            Error::refused(action, ids.into(), errno.into()).to_string()
+        };
+        assert_eq!(
+            text(Action::SharedMemory, &[98313], Errno::ENOMEM),
+            "cannot create a shared memory segment with id 98313: Cannot allocate memory (os error \
+             12)"
+        );
+        assert_eq!(
+            text(Action::MessageQueue, &[22, 23], Errno::EINVAL),
+            "cannot create a message queue with id 22 23: it takes one id"
+        );
     }
 }

@@ -113,5 +113,10 @@ fn remove(action: Action, id: c_int) {
 }
 
 fn sysctl(name: &str, value: Id) -> io::Result<()> {
-    fs::write(format!("/proc/sys/kernel/{name}"), value.to_string())
+    let written = fs::write(format!("/proc/sys/kernel/{name}"), value.to_string());
+    written.map_err(|error| match error.kind() {
+        // It is for those who have the capability alone.
+        io::ErrorKind::PermissionDenied => Errno::EPERM.into(),
+        _ => error,
+    })
 }

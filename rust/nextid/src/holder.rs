@@ -12,6 +12,7 @@ use std::path::Path;
 
 use nix::libc;
 
+use crate::ipc::index_bits;
 use crate::{Action, Id};
 
 /// Who has an id.
@@ -90,19 +91,15 @@ impl Holder {
 /// The object in the list `/proc/sysvipc/<list>` that has the index of `wanted`.
 fn find_object(list: &str, wanted: Id) -> Option<Holder> {
     let list = fs::read_to_string(format!("/proc/sysvipc/{list}")).ok()?;
+    let mask = (1 << index_bits()) - 1;
     let mut lines = list.lines();
     let uid = lines.next()?.split_whitespace().position(|name| name == "uid")?;
     lines.find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let id = fields.get(1)?.parse().ok()?;
         let (key, uid) = (fields.first()?.parse().ok()?, fields.get(uid)?.parse().ok()?);
-        (index(id) == index(wanted)).then_some(Holder::Object { id, key, uid })
+        (id & mask == wanted & mask).then_some(Holder::Object { id, key, uid })
     })
-}
-
-/// The index in an IPC id, where an IPC namespace has room for 32768 objects of a kind.
-fn index(id: Id) -> Id {
-    id & 0x7fff
 }
 
 /// Which of `ids` are in use in the caller's pid namespace, as far as `/proc` shows, each with one

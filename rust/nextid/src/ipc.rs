@@ -3,21 +3,69 @@
 //! System V IPC objects.
 
 use std::ffi::c_int;
-use std::io;
+use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::{Action, Armed, Error, Method, Result, fallback};
+use crate::{Action, Armed, Error, Id, Method, Result, fallback};
 
 /// The key of an object that no key finds.
 pub const IPC_PRIVATE: i32 = libc::IPC_PRIVATE;
 
-/// An object is always a new one: the ids are not for one that is there already.
-const CREATE: c_int = libc::IPC_CREAT | libc::IPC_EXCL;
+/// How many bits of an id are its index, unless the kernel was told otherwise.
+const INDEX_BITS: u32 = 15;
+
+/// The id of an object of System V IPC, whose `index` is below 32768.
+///
+/// On a kernel that was booted with `ipcmni_extend` an index has 24 bits, and ids are others.
+///
+/// ```
+/// assert_eq!(nextid::ipc_id(3, 9), 98313);
+/// ```
+#[must_use]
+pub const fn ipc_id(sequence: Id, index: Id) -> Id {
+    sequence << INDEX_BITS | index
+}
+
+/// How many bits of an id are its index on this kernel.
+pub(crate) fn index_bits() -> u32 {
+    fs::read_to_string("/proc/cmdline").map_or(INDEX_BITS, |line| index_bits_of(&line))
+}
+
+/// The same on a kernel with this command line.
+fn index_bits_of(command_line: &str) -> u32 {
+    let is_extended = command_line.split_whitespace().any(|word| word == "ipcmni_extend");
+    if is_extended { 24 } else { INDEX_BITS }
+}
+
+/// The flags for a new object with the permission bits of `mode`: the ids are not for an object that
+/// is there already, and any other bit of `mode` would be a flag as well.
+fn flags(mode: u16) -> c_int {
+    libc::IPC_CREAT | libc::IPC_EXCL | c_int::from(mode & 0o777)
+}
 
 impl Armed<'_> {
     /// Creates a message queue with this id, `key` and permission bits `mode`. Returns the id.
+    ///
+    /// Bits of `mode` above `0o777` mean nothing, here as for the other kinds.
+    ///
+    /// ```
+    /// use nextid::{Error, IPC_PRIVATE, NextId, ipc_id};
+    ///
+    /// let id = ipc_id(3, 9);
+    /// let mut next = NextId::open_or_fallback()?;
+    /// match next.arm(&[id]).and_then(|armed| armed.message_queue(IPC_PRIVATE, 0o600)) {
+    ///     Ok(queue) => {
+    ///         assert_eq!(id, queue.into());
+    ///         # // SAFETY: IPC_RMID takes no pointer.
+    ///         # unsafe { nix::libc::msgctl(queue, nix::libc::IPC_RMID, std::ptr::null_mut()) };
+    ///     }
+    ///     Err(error @ (Error::Taken { .. } | Error::NotPermitted { .. })) => eprintln!("{error}"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -26,7 +74,7 @@ impl Armed<'_> {
     /// [`Error::NotPermitted`], and [`Error::System`] for any other reason. The id is disarmed then.
     pub fn message_queue(self, key: i32, mode: u16) -> Result<i32> {
         // SAFETY: No pointer is passed.
-        let create = || unsafe { libc::msgget(key, CREATE | c_int::from(mode)) };
+        let create = || unsafe { libc::msgget(key, flags(mode)) };
         self.create(Action::MessageQueue, key, create)
     }
 
@@ -38,7 +86,7 @@ impl Armed<'_> {
     /// As [`Armed::message_queue`]; [`Error::OutOfRange`] also where `count` is.
     pub fn semaphore_set(self, key: i32, count: u16, mode: u16) -> Result<i32> {
         // SAFETY: No pointer is passed.
-        let create = || unsafe { libc::semget(key, count.into(), CREATE | c_int::from(mode)) };
+        let create = || unsafe { libc::semget(key, count.into(), flags(mode)) };
         self.create(Action::SemaphoreSet, key, create)
     }
 
@@ -50,7 +98,7 @@ impl Armed<'_> {
     /// As [`Armed::message_queue`]; [`Error::OutOfRange`] also where `size` is.
     pub fn shared_memory(self, key: i32, size: usize, mode: u16) -> Result<i32> {
         // SAFETY: No pointer is passed.
-        let create = || unsafe { libc::shmget(key, size, CREATE | c_int::from(mode)) };
+        let create = || unsafe { libc::shmget(key, size, flags(mode)) };
         self.create(Action::SharedMemory, key, create)
     }
 
@@ -67,5 +115,16 @@ impl Armed<'_> {
             Err(Errno::EEXIST) => Err(Error::KeyInUse { action, key }),
             Err(errno) => Err(self.refused(action, io::Error::from(errno))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_tells_how_many_bits_an_index_has() {
+        assert_eq!(index_bits_of("root=/dev/vda ipcmni_extend quiet\n"), 24);
+        assert_eq!(index_bits_of("root=/dev/ipcmni_extend quiet\n"), 15);
     }
 }

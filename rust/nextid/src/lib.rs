@@ -9,8 +9,11 @@
 //! [`NextId`] is that file, [`NextId::arm`] writes to it, and [`Armed`] makes the object:
 //!
 //! ```no_run
-//! use nextid::NextId;
+//! use std::thread::Builder;
 //!
+//! use nextid::{IPC_PRIVATE, NextId, ipc_id};
+//!
+//! // The calling thread's file, kept open.
 //! let mut next = NextId::open()?;
 //!
 //! // A process that is 7 in its own pid namespace and 512 in the one above.
@@ -18,9 +21,13 @@
 //! assert_eq!(child.pid(), 7);
 //! child.wait()?;
 //!
+//! // A thread, which is 8 and 513 there.
+//! let thread = next.arm(&[8, 513])?.thread(Builder::new(), || "done")?;
+//! assert_eq!(thread.join().unwrap(), "done");
+//!
 //! // A message queue: sequence number 3, index 9.
-//! let queue = next.arm(&[3 << 15 | 9])?.message_queue(nextid::IPC_PRIVATE, 0o600)?;
-//! assert_eq!(queue, 3 << 15 | 9);
+//! let queue = next.arm(&[ipc_id(3, 9)])?.message_queue(IPC_PRIVATE, 0o600)?;
+//! assert_eq!(queue, 98313);
 //! # Ok::<(), nextid::Error>(())
 //! ```
 //!
@@ -57,7 +64,7 @@ use nix::errno::Errno;
 
 pub use error::{Action, Error, Ids};
 pub use holder::{Holder, Role, pids_in_use};
-pub use ipc::IPC_PRIVATE;
+pub use ipc::{IPC_PRIVATE, ipc_id};
 pub use task::Child;
 
 /// An id, C's `long`.

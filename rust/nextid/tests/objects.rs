@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use nextid::{Action, Child, Error, Holder, IPC_PRIVATE, Id, Method, NextId, Role};
+use nextid::{Action, Child, Error, Holder, IPC_PRIVATE, Id, Method, NextId, Role, ipc_id};
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_pdeathsig};
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         test("message_queue_gets_its_id", root, message_queue),
         test("semaphore_set_gets_its_id", root, semaphore_set),
         test("shared_memory_gets_its_id", root, shared_memory),
+        test("ipc_mode_is_no_flags", root, ipc_mode),
         test("ipc_index_in_use_names_the_holder", root, ipc_taken),
         test("ipc_key_in_use", root, ipc_key_in_use),
         test("ipc_out_of_range", root, ipc_out_of_range),
@@ -76,10 +77,6 @@ fn open() -> NextId {
 
 fn free_pid() -> Id {
     testing::free_pid().into()
-}
-
-fn ipc_id(sequence: Id, index: Id) -> Id {
-    sequence << 15 | index
 }
 
 /// Runs `child` in a forked process, and takes its panics for its own.
@@ -388,6 +385,20 @@ fn shared_memory() -> Outcome {
     let id = ipc_id(5, 11);
     let got = open().arm(&[id])?.shared_memory(IPC_PRIVATE, 4096, 0o600)?;
     ensure(Id::from(got) == id, got)
+}
+
+/// The kernel takes bits above the permissions for flags: 0o4000 for huge pages, which few machines
+/// have to give.
+fn ipc_mode() -> Outcome {
+    let id = open().arm(&[ipc_id(5, 12)])?.shared_memory(IPC_PRIVATE, 4096, 0o7640)?;
+    // SAFETY: All-zero bytes are a valid `shmid_ds`, and it is valid to be filled.
+    let mode = unsafe {
+        let mut state: libc::shmid_ds = std::mem::zeroed();
+        let filled = libc::shmctl(id, libc::IPC_STAT, &raw mut state);
+        ensure(filled == 0, filled)?;
+        u32::from(state.shm_perm.mode)
+    };
+    ensure(mode == 0o640, mode)
 }
 
 fn ipc_taken() -> Outcome {

@@ -5,7 +5,7 @@
 use std::fs;
 
 use anyhow::{Result, bail};
-use nextid::{Error, IPC_PRIVATE, Id, NextId};
+use nextid::{Error, IPC_PRIVATE, Id, NextId, ipc_id};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
@@ -15,7 +15,6 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, fork, pause, setresuid};
 
 use crate::restore::NOBODY;
-use crate::scene::ipc_id;
 use crate::table::{self, Row};
 
 /// A pid that is free on most systems.

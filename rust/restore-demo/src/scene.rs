@@ -5,7 +5,7 @@
 use std::fmt;
 
 use anyhow::Result;
-use nextid::Id;
+use nextid::{Id, ipc_id};
 
 use crate::outside;
 use crate::restore::{Namespaces, Restored};
@@ -67,12 +67,6 @@ impl Object {
     pub fn id(&self) -> Id {
         ipc_id(self.sequence, self.index)
     }
-}
-
-/// An id as the kernel composes it where an IPC namespace has room for 32768 objects of a kind, the
-/// default.
-pub fn ipc_id(sequence: Id, index: Id) -> Id {
-    sequence << 15 | index
 }
 
 /// One restore.
