@@ -56,15 +56,12 @@ fn run(cli: &Cli) -> Result<bool> {
     let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
     println!("A running tree, dumped and ended by {criu}, restored by {by}, on Linux {release}");
 
-    let first = scene::start().context("cannot start the tree")?;
-    let before = look::tables(first)?;
     let images = TempDir::new()?;
-    call(
-        Command::new(&cli.criu)
-            .args(["dump", "--tree", &first.to_string(), "--images-dir"])
-            .arg(images.path()),
-    )?;
-    waitpid(first, None)?;
+    let first = scene::start().context("cannot start the tree")?;
+    let before = dump(&cli.criu, first, images.path()).inspect_err(|_| {
+        // It may have ended already.
+        let _ = kill(first, Signal::SIGKILL);
+    })?;
 
     let restored = match &cli.nextid {
         Some(nextid) => restore_by_nextid(nextid, images.path()),
@@ -79,6 +76,16 @@ fn version(criu: &Path) -> Result<String> {
     let text = call(Command::new(criu).arg("--version"))?;
     let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
     Ok(format!("CRIU {}", version.context("criu does not tell its version")?))
+}
+
+/// Dumps and ends the tree whose first process is `first`, and returns what it was.
+fn dump(criu: &Path, first: Pid, images: &Path) -> Result<[Table; 2]> {
+    let tables = look::tables(first)?;
+    call(
+        Command::new(criu).args(["dump", "--tree", &first.to_string(), "--images-dir"]).arg(images),
+    )?;
+    waitpid(first, None)?;
+    Ok(tables)
 }
 
 fn restore_by_nextid(nextid: &Path, images: &Path) -> Result<Pid> {
