@@ -18,9 +18,7 @@ use crate::cli::{Object, Run, Segment, SemaphoreSet};
 
 /// Runs a program in a process with chosen ids, and returns how it ended.
 pub fn run(mut next: NextId, run: &Run) -> Result<ExitCode> {
-    // A program inherits that it is ignored, and then cannot wait for a child.
-    // SAFETY: No handler is set.
-    let inherited = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    let inherited = crate::heed_children()?;
     let child = next.arm(&run.pids)?.fork(|| {
         // SAFETY: A program begins with no handlers, so this is none.
         let _ = unsafe { signal(Signal::SIGCHLD, inherited) };

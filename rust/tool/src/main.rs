@@ -10,7 +10,7 @@ mod report;
 mod restore;
 mod show;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anstream::eprintln;
@@ -18,6 +18,7 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 use nextid::{Method, NextId};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use cli::{Cli, Command};
 use probe::Probe;
@@ -52,9 +53,11 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Show { pid } => report::print(&show::show(*pid)?, cli.json)?,
         Command::Restore(options) => return restore::restore(cli.fallback, options, cli.json),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "nextid", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "nextid", &mut script);
+            io::stdout().write_all(&script)?;
         }
-        Command::Man { command } => man(command.as_deref())?,
+        Command::Man { command } => io::stdout().write_all(&man(command.as_deref())?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -65,15 +68,17 @@ fn probe(json: bool) -> Result<ExitCode> {
     Ok(probe.exit_code())
 }
 
-/// Prints the man page of a command, or the one of all.
-fn man(command: Option<&str>) -> Result<()> {
+/// The man page of a command, or the one of all.
+fn man(command: Option<&str>) -> Result<Vec<u8>> {
     let mut page = Cli::command();
     page.build();
     if let Some(name) = command {
         let found = page.find_subcommand(name).with_context(|| format!("no command {name}"))?;
         page = found.clone().display_name(format!("nextid-{name}"));
     }
-    Ok(clap_mangen::Man::new(page).render(&mut io::stdout())?)
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    Ok(text)
 }
 
 /// Opens the file of this thread, or goes without and says so.
@@ -86,4 +91,11 @@ fn open(fallback: bool) -> nextid::Result<NextId> {
         eprintln!("{NOTE}nextid:{NOTE:#} this kernel has no next_id; using {}", next.method());
     }
     Ok(next)
+}
+
+/// Lets this process wait for children, and returns what it inherited: who ignores SIGCHLD, as a
+/// program may from its start, cannot.
+fn heed_children() -> nix::Result<SigHandler> {
+    // SAFETY: No handler is set.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }
 }

@@ -6,7 +6,7 @@
 //! has `next_id`, that is used.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         test("restore_ends_with_nextid", root, restore_ends_with_nextid),
         test("restore_of_ids_in_use", root, restore_of_ids_in_use),
         test("restore_that_fails_is_undone", root, restore_that_fails_is_undone),
+        test("restore_that_cannot_print", root, restore_that_cannot_print),
         test("restore_of_damaged_images", None, restore_of_damaged_images),
         test("dry_run", None, dry_run),
         test("names_that_a_terminal_would_obey", None, names_that_a_terminal_would_obey),
@@ -608,6 +609,26 @@ fn restore_that_fails_is_undone() -> Outcome {
     let output = restore_in_vain(copy.path())?;
     expect_error(&output, 1, "process 46 cannot join process group 42: EPERM")?;
     expect_error(&output, 1, "; all that was made is undone")?;
+    expect_no_process()
+}
+
+fn restore_that_cannot_print() -> Outcome {
+    // With a pid namespace of its own, and without.
+    for name in ["container", "shared"] {
+        let output = command("restore --detach").arg(dump(name)).stdout(full()?).output()?;
+        expect_error(&output, 1, "so all that was made is undone: No space left on device")?;
+        expect_no_process()?;
+    }
+    Ok(())
+}
+
+/// Where nothing can be written.
+fn full() -> io::Result<File> {
+    OpenOptions::new().write(true).open("/dev/full")
+}
+
+/// No process of a tree is left, nor the tool itself.
+fn expect_no_process() -> Outcome {
     for entry in fs::read_dir("/proc")? {
         let program = fs::read_link(entry?.path().join("exe")).unwrap_or_default();
         ensure(program != Path::new(NEXTID), "a process is left")?;
@@ -670,7 +691,12 @@ fn completions_and_man_page() -> Outcome {
     let text = String::from_utf8_lossy(&output.stdout);
     let is_page = text.contains(".TH nextid-restore") && text.contains("dry");
     ensure(output.status.success() && is_page, output.status)?;
-    expect_error(&nextid("man tea"), 1, "no command tea")
+    expect_error(&nextid("man tea"), 1, "no command tea")?;
+    for what in ["completions bash", "man"] {
+        let output = command(what).stdout(full()?).output()?;
+        expect_error(&output, 1, "No space left on device")?;
+    }
+    Ok(())
 }
 
 fn wrong_command_line() -> Outcome {

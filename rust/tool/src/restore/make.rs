@@ -20,13 +20,13 @@ use std::thread::{self, Builder};
 
 use anyhow::{Context, Error, Result, ensure};
 use criu_images::{Dump, State, Thread};
-use nextid::{Child, Method, NextId};
+use nextid::{Method, NextId};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, Signal, kill, raise, signal};
+use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{Id as WaitId, WaitPidFlag, wait, waitid, waitpid};
 use nix::unistd::{self, Pid};
 
@@ -39,23 +39,21 @@ const STEPS: usize = 4;
 /// How long no process may report anything, in milliseconds.
 const PATIENCE: u16 = 60_000;
 
-/// Makes the tree, calls `progress` for each process that is born, and returns the first one.
-pub fn make(
+/// Makes the tree, and calls `progress` for each process that is born.
+pub fn make<'a>(
     mut next: NextId,
-    dump: &Dump,
-    plan: &Plan,
+    dump: &'a Dump,
+    plan: &'a Plan,
     detach: bool,
     progress: impl Fn(),
-) -> Result<Child> {
+) -> Result<Tree<'a>> {
     let (reports, report) = pipe()?;
     let ((even_gate, even_key), (odd_gate, odd_key)) = (pipe()?, pipe()?);
-    // A program inherits that it is ignored, and then cannot wait for a child.
-    // SAFETY: No handler is set.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    crate::heed_children()?;
     if dump.own_pid_namespace {
         unshare(CloneFlags::CLONE_NEWPID).context("cannot make a pid namespace")?;
     } else {
-        // What is left of a tree whose first process is gone is to be found: see `undo()`.
+        // What is left of a tree whose first process is gone is to be found: see `Tree::drop()`.
         prctl::set_child_subreaper(true)?;
     }
     let crew =
@@ -71,40 +69,53 @@ pub fn make(
     let (Some(reports), Some(keys)) = (reports.take(), keys.take()) else {
         unreachable!("only the child took them")
     };
-    match conduct(reports, keys, dump, plan, progress) {
-        Ok(()) => {
-            prctl::set_child_subreaper(false)?;
-            Ok(first)
-        }
-        Err(error) => {
-            undo(Pid::from_raw(first.pid()), dump, plan);
-            Err(error)
-        }
+    let tree = Tree { first: Pid::from_raw(first.pid()), dump, plan };
+    conduct(reports, keys, dump, plan, progress)?;
+    Ok(tree)
+}
+
+/// A tree, all of which is ended unless it is kept.
+pub struct Tree<'a> {
+    /// Its first process.
+    pub first: Pid,
+    dump: &'a Dump,
+    plan: &'a Plan,
+}
+
+impl Tree<'_> {
+    /// Lets it stay.
+    pub fn keep(self) -> Result<()> {
+        prctl::set_child_subreaper(false)?;
+        std::mem::forget(self);
+        Ok(())
     }
 }
 
-/// Ends all processes, whose first one is `first` here. The gates are closed, so they also end by
-/// themselves, but for one that hangs.
-fn undo(first: Pid, dump: &Dump, plan: &Plan) {
-    kill_and_wait(first);
-    if dump.own_pid_namespace {
-        // The kernel has ended all others with it.
-        return;
-    }
-    // A process whose parent has ended becomes a child of this one: where no child is left, nothing
-    // is. As long as a child is not waited for, its id is nobody else's: no other process is killed.
-    let is_child = |pid| {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        waitid(WaitId::Pid(pid), flags).is_ok()
-    };
-    let mut is_done = false;
-    while !is_done {
-        is_done = true;
-        for node in &plan.nodes {
-            let pid = Pid::from_raw(node.pid);
-            if is_child(pid) {
-                kill_and_wait(pid);
-                is_done = false;
+impl Drop for Tree<'_> {
+    /// Where it was not complete, the gates are closed, so that its processes also end by
+    /// themselves, but for one that hangs.
+    fn drop(&mut self) {
+        kill_and_wait(self.first);
+        if self.dump.own_pid_namespace {
+            // The kernel has ended all others with it.
+            return;
+        }
+        // A process whose parent has ended becomes a child of this one: where no child is left,
+        // nothing is. As long as a child is not waited for, its id is nobody else's: no other
+        // process is killed.
+        let is_child = |pid| {
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            waitid(WaitId::Pid(pid), flags).is_ok()
+        };
+        let mut is_done = false;
+        while !is_done {
+            is_done = true;
+            for node in &self.plan.nodes {
+                let pid = Pid::from_raw(node.pid);
+                if is_child(pid) {
+                    kill_and_wait(pid);
+                    is_done = false;
+                }
             }
         }
     }
@@ -455,7 +466,8 @@ mod tests {
         let second = i32::from_ne_bytes(second);
 
         let dump = dump(first.as_raw(), second);
-        undo(first, &dump, &Plan::new(&dump, |_| true).unwrap());
+        let plan = Plan::new(&dump, |_| true).unwrap();
+        drop(Tree { first, dump: &dump, plan: &plan });
         assert_eq!(kill(first, None), Err(Errno::ESRCH));
         assert_eq!(kill(Pid::from_raw(second), None), Err(Errno::ESRCH));
         assert!(start.elapsed() < HANG / 2);

@@ -17,6 +17,7 @@ use criu_images::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
 use nextid::{Id, pids_in_use};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::waitpid;
 
 use crate::cli::Restore;
 use crate::failure::{self, InUse};
@@ -57,20 +58,22 @@ pub fn restore(fallback: bool, options: &Restore, json: bool) -> Result<ExitCode
         unshare(CloneFlags::CLONE_NEWIPC).context("cannot make an IPC namespace")?;
         ipc::restore(&mut next, ipc, || bar.inc(1))?;
     }
-    let first = make::make(next, &dump, &plan, options.detach, || bar.inc(1))?;
+    let tree = make::make(next, &dump, &plan, options.detach, || bar.inc(1))?;
     bar.finish_and_clear();
 
-    let pid = first.pid();
-    report::print(&View::new(&dump, Some(pid), &[]), json)?;
+    let first = tree.first;
+    report::print(&View::new(&dump, Some(first.as_raw()), &[]), json)
+        .context("cannot print what was restored, so all that was made is undone")?;
     let threads: usize = dump.processes.iter().map(|process| process.threads.len()).sum();
     eprintln!(
         "restored {} processes, {threads} threads and {objects} IPC objects in {:.3} s; the first \
-         process is {pid} here",
+         process is {first} here",
         dump.processes.len(),
         start.elapsed().as_secs_f64()
     );
+    tree.keep()?;
     if !options.detach {
-        first.wait()?;
+        waitpid(first, None)?;
     }
     Ok(ExitCode::SUCCESS)
 }
