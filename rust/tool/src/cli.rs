@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 use nextid::Id;
 
@@ -22,10 +22,6 @@ use nextid::Id;
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-
-    /// Print JSON, for programs
-    #[arg(long, global = true)]
-    pub json: bool,
 
     /// Where the kernel has no next_id, use clone3's set_tid and the *_next_id sysctls
     ///
@@ -52,7 +48,7 @@ error.";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Tell what this kernel can do, and what you may do
-    Probe,
+    Probe(Output),
 
     /// Run a program in a process with chosen ids
     Run(Run),
@@ -67,10 +63,7 @@ pub enum Command {
     Shm(Segment),
 
     /// Show the ids that the threads of a process have armed
-    Show {
-        /// The process. A shell cannot be shown from within: to start nextid uses its ids up
-        pid: i32,
-    },
+    Show(Show),
 
     /// Restore the processes, threads and System V IPC objects of a CRIU dump, with their ids
     ///
@@ -94,6 +87,13 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+pub struct Output {
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Run {
     /// An id of the process: first the one in its own pid namespace, then the one in the
     /// namespace above, and so on
@@ -107,17 +107,20 @@ pub struct Run {
 
 #[derive(Debug, Args)]
 pub struct Object {
-    /// The id: its sequence number * 32768 + its index
+    /// The id: its sequence number << 15 | its index
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub id: Id,
 
     /// The key, decimal or with 0x; 0 is IPC_PRIVATE
-    #[arg(long, default_value = "0", value_parser = key)]
+    #[arg(long, default_value = "0", value_parser = key, allow_negative_numbers = true)]
     pub key: i32,
 
     /// The permission bits, octal
     #[arg(long, default_value = "600", value_parser = mode)]
     pub mode: u16,
+
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -126,7 +129,7 @@ pub struct SemaphoreSet {
     pub object: Object,
 
     /// How many semaphores the set has
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u16).range(1..))]
     pub count: u16,
 }
 
@@ -136,8 +139,17 @@ pub struct Segment {
     pub object: Object,
 
     /// The size of the segment, in bytes
-    #[arg(long, value_name = "BYTES", default_value = "4096")]
-    pub size: usize,
+    #[arg(long, value_name = "BYTES", default_value = "4096", value_parser = value_parser!(u64).range(1..))]
+    pub size: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The process. A shell cannot be shown from within: to start nextid uses its ids up
+    pub pid: i32,
+
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -153,15 +165,19 @@ pub struct Restore {
     /// tree ends with nextid
     #[arg(long, short, conflicts_with = "dry_run")]
     pub detach: bool,
+
+    #[command(flatten)]
+    pub output: Output,
 }
 
 fn key(text: &str) -> Result<i32, String> {
-    let key = match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16),
-        None => text.parse(),
-    };
     // Keys are ints, and written as their bits.
-    key.map(|key| i32::from_ne_bytes(key.to_ne_bytes())).map_err(|error| error.to_string())
+    let of_bits = |bits: u32| i32::from_ne_bytes(bits.to_ne_bytes());
+    let key = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(digits) => u32::from_str_radix(digits, 16).map(of_bits),
+        None => text.parse().or_else(|_| text.parse().map(of_bits)),
+    };
+    key.map_err(|_| "it must be decimal, or hexadecimal after 0x, in 32 bits".to_owned())
 }
 
 fn mode(text: &str) -> Result<u16, String> {

@@ -66,7 +66,8 @@ pub fn semaphores(mut next: NextId, set: &SemaphoreSet) -> Result<Created> {
 }
 
 pub fn segment(mut next: NextId, segment: &Segment) -> Result<Created> {
+    let size = usize::try_from(segment.size)?;
     let armed = next.arm(&[segment.object.id])?;
-    let id = armed.shared_memory(segment.object.key, segment.size, segment.object.mode)?;
+    let id = armed.shared_memory(segment.object.key, size, segment.object.mode)?;
     Ok(Created { id })
 }

@@ -38,20 +38,21 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
+    let open = || open(cli.fallback);
     match &cli.command {
-        Command::Probe => return probe(cli.json),
-        Command::Run(run) => return create::run(open(cli.fallback)?, run),
-        Command::Msg(object) => {
-            report::print(&create::queue(open(cli.fallback)?, object)?, cli.json)?;
+        Command::Probe(output) => return probe(output.json),
+        Command::Run(run) => return create::run(open()?, run),
+        Command::Msg(queue) => {
+            report::print(&create::queue(open()?, queue)?, queue.output.json)?;
         }
         Command::Sem(set) => {
-            report::print(&create::semaphores(open(cli.fallback)?, set)?, cli.json)?;
+            report::print(&create::semaphores(open()?, set)?, set.object.output.json)?;
         }
         Command::Shm(segment) => {
-            report::print(&create::segment(open(cli.fallback)?, segment)?, cli.json)?;
+            report::print(&create::segment(open()?, segment)?, segment.object.output.json)?;
         }
-        Command::Show { pid } => report::print(&show::show(*pid)?, cli.json)?,
-        Command::Restore(options) => return restore::restore(cli.fallback, options, cli.json),
+        Command::Show(process) => report::print(&show::show(process.pid)?, process.output.json)?,
+        Command::Restore(options) => return restore::restore(cli.fallback, options),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "nextid", &mut script);

@@ -19,6 +19,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{ForkResult, Pid, fork, geteuid};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::{Failed, Outcome, ensure, free_pid, test, wait_until};
 
@@ -196,11 +197,16 @@ fn run_without_privilege() -> Outcome {
 
 fn ipc_objects() -> Outcome {
     expect(&nextid("msg --id 98313 --key 0x4200 --mode 640"), 0, "98313\n")?;
+    expect(&nextid("msg --id 98314 --key -1"), 0, "98314\n")?;
+    expect(&nextid("msg --id 98315 --key 0XFFFFFFFE"), 0, "98315\n")?;
     expect(&nextid("sem --id 98313 --count 5"), 0, "98313\n")?;
     expect(&nextid("shm --id 98313 --size 10000 --json"), 0, "{\n  \"id\": 98313\n}\n")?;
     let list = fs::read_to_string("/proc/sysvipc/msg")?;
-    let queue = list.lines().find(|line| line.contains(" 98313 ")).unwrap_or_default();
-    ensure(queue.split_whitespace().take(3).eq(["16896", "98313", "640"]), list)
+    let queues = list.lines().skip(1);
+    let queues: BTreeSet<_> =
+        queues.map(|it| it.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect();
+    let expected = ["-1 98314 600", "-2 98315 600", "16896 98313 640"].map(str::to_owned);
+    ensure(queues == BTreeSet::from(expected), queues)
 }
 
 fn ipc_errors() -> Outcome {
@@ -209,7 +215,10 @@ fn ipc_errors() -> Outcome {
     expect_error(&nextid("msg --id 131088"), 5, message)?;
     expect_error(&nextid("msg --id 98321 --key 0x4210"), 5, "key 0x4210 is in use already")?;
     expect_error(&nextid("msg --id -1"), 6, "sequence number << 15 | index")?;
-    expect_error(&nextid("msg --id 98322 --mode 999"), 2, "it must be octal")
+    let message = "as must be the number of semaphores (kernel.sem)";
+    expect_error(&nextid("sem --id 98322 --count 65535"), 6, message)?;
+    let message = "as must be the size of the segment (kernel.shmmax)";
+    expect_error(&nextid(&format!("shm --id 98322 --size {}", u64::MAX)), 6, message)
 }
 
 fn show_what_is_armed() -> Outcome {
@@ -225,7 +234,8 @@ fn show_what_is_armed() -> Outcome {
     armed.kill()?;
     armed.wait()?;
     expect(&text, 0, &format!("{pid} (sh): 7 8\n"))?;
-    ensure(String::from_utf8_lossy(&json.stdout).contains("\"armed\": ["), json)
+    let thread = json!({"tid": pid, "name": "sh", "armed": [7, 8]});
+    ensure(json_of(&json)? == json!({"pid": pid, "threads": [thread]}), json)
 }
 
 fn wait_for_line(child: &mut Child) -> Outcome {
@@ -245,15 +255,15 @@ fn probe() -> Outcome {
     let expected = if has_next_id() { (Some(0), 4) } else { (Some(3), 2) };
     ensure((output.status.code(), yes) == expected, &output)?;
     let json = nextid("probe --json");
-    let text = String::from_utf8_lossy(&json.stdout);
-    ensure(text.contains(&format!("\"next_id\": {}", has_next_id())), &json)
+    ensure(json_of(&json)?["next_id"] == has_next_id(), &json)
 }
 
 fn probe_without_privilege() -> Outcome {
     let output = nextid_as_nobody("probe")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let status = if has_next_id() { 4 } else { 3 };
-    let is_told = text.contains("no: not permitted to");
+    let refused = text.lines().filter(|line| line.contains("  no: ")).collect::<Vec<_>>();
+    let is_told = refused.len() >= 2 && refused.iter().all(|it| it.contains("not permitted to"));
     ensure(output.status.code() == Some(status) && is_told, &output)
 }
 
@@ -279,10 +289,8 @@ impl Restored {
     fn by(command: &mut Command) -> Result<Self, Failed> {
         let output = command.output()?;
         ensure(output.status.success(), &output)?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let first = text.lines().find_map(|line| line.trim().strip_prefix("\"restored_as\": "));
-        let first = first.and_then(|first| first.trim_end_matches(',').parse().ok());
-        Ok(Self { first: first.ok_or("nothing is restored")? })
+        let first = json_of(&output)?["restored_as"].as_i64().ok_or("nothing is restored")?;
+        Ok(Self { first: first.try_into()? })
     }
 
     /// What `/proc` tells of each process.
@@ -561,6 +569,7 @@ fn restore_of_ids_in_use() -> Outcome {
         wait_until(|| fs::read_to_string("/proc/31003/comm").is_ok_and(|it| it == "sleep\n"));
     let restored = command("restore").arg(dump("shared")).output()?;
     let shown = command("restore --dry-run").arg(dump("shared")).output()?;
+    let json = command("restore --dry-run --json").arg(dump("shared")).output()?;
     kill(Pid::from_raw(31003), Signal::SIGKILL)?;
     holder.wait()?;
     ensure(is_there && !is_alive(31001), "it is restored in part")?;
@@ -569,7 +578,10 @@ fn restore_of_ids_in_use() -> Outcome {
     expect_error(&restored, 5, &format!("ids are in use, and nothing was made:\n  {message}"))?;
     let text = String::from_utf8_lossy(&shown.stdout);
     let is_told = text.contains(&format!("in the way: {message}"));
-    ensure(shown.status.code() == Some(5) && is_told, &shown)
+    ensure(shown.status.code() == Some(5) && is_told, &shown)?;
+    let told = json_of(&json)?["in_use"].take();
+    let holder = json!({"id": 31003, "role": "task", "pid": 31003, "name": "sleep"});
+    ensure(told == json!([holder]), &json)
 }
 
 /// A copy of a dump, in which the first `from` in a file is made `to`.
@@ -667,7 +679,23 @@ message queue           1  0x00000000  0600     0:0  0 messages, 0 bytes
 semaphore set           0  0x00000099  0666     0:0  3 semaphores
 shared memory           0  0x00000077  0600     0:0  10000 bytes
 ",
-    )
+    )?;
+    let output = command("restore --dry-run --json").arg(dump("container")).output()?;
+    let expected = json!([
+        {"kind": "message queue", "id": 0, "key": 0x1234, "mode": 0o640, "uid": 0, "gid": 0,
+         "messages": 2, "bytes": 14},
+        {"kind": "message queue", "id": 1, "key": 0, "mode": 0o600, "uid": 0, "gid": 0,
+         "messages": 0, "bytes": 0},
+        {"kind": "semaphore set", "id": 0, "key": 0x99, "mode": 0o666, "uid": 0, "gid": 0,
+         "semaphores": 3},
+        {"kind": "shared memory", "id": 0, "key": 0x77, "mode": 0o600, "uid": 0, "gid": 0,
+         "size": 10000},
+    ]);
+    ensure(json_of(&output)?["objects"] == expected, &output)
+}
+
+fn json_of(output: &Output) -> Result<Value, Failed> {
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn names_that_a_terminal_would_obey() -> Outcome {
@@ -701,5 +729,17 @@ fn completions_and_man_page() -> Outcome {
 
 fn wrong_command_line() -> Outcome {
     expect_error(&nextid("run -- true"), 2, "--pid")?;
-    expect_error(&nextid("msg --id x"), 2, "invalid value")
+    expect_error(&nextid("msg --id x"), 2, "invalid value")?;
+    for key in ["x", "0x", "4294967296", "-2147483649"] {
+        let message =
+            format!("invalid value '{key}' for '--key <KEY>': it must be decimal, or hex");
+        expect_error(&nextid(&format!("msg --id 98322 --key {key}")), 2, &message)?;
+    }
+    for mode in ["999", "1000", "4600"] {
+        let message = format!("invalid value '{mode}' for '--mode <MODE>': it must be octal");
+        expect_error(&nextid(&format!("msg --id 98322 --mode {mode}")), 2, &message)?;
+    }
+    expect_error(&nextid("sem --id 98322 --count 0"), 2, "0 is not in 1..=65535")?;
+    expect_error(&nextid("shm --id 98322 --size 0"), 2, "0 is not in 1..")?;
+    expect_error(&nextid("man --json"), 2, "unexpected argument '--json'")
 }

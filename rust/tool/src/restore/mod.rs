@@ -26,7 +26,7 @@ use plan::Plan;
 use view::View;
 
 /// Restores the dump in `options.folder`, or shows it.
-pub fn restore(fallback: bool, options: &Restore, json: bool) -> Result<ExitCode> {
+pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     let dump = Dump::read(&options.folder).context("cannot read the dump")?;
     let in_use = |ids: &[Id]| {
         // In a namespace of its own nothing is in use.
@@ -41,7 +41,7 @@ pub fn restore(fallback: bool, options: &Restore, json: bool) -> Result<ExitCode
     let owners = if objects > 0 { check_owners(&dump) } else { Ok(()) };
 
     if options.dry_run {
-        report::print(&View::new(&dump, None, &in_use), json)?;
+        report::print(&View::new(&dump, None, &in_use), options.output.json)?;
         owners?;
         let code = if in_use.is_empty() { 0 } else { failure::IN_USE };
         return Ok(code.into());
@@ -62,7 +62,7 @@ pub fn restore(fallback: bool, options: &Restore, json: bool) -> Result<ExitCode
     bar.finish_and_clear();
 
     let first = tree.first;
-    report::print(&View::new(&dump, Some(first.as_raw()), &[]), json)
+    report::print(&View::new(&dump, Some(first.as_raw()), &[]), options.output.json)
         .context("cannot print what was restored, so all that was made is undone")?;
     let threads: usize = dump.processes.iter().map(|process| process.threads.len()).sum();
     eprintln!(

@@ -5,8 +5,8 @@
 use std::fmt;
 
 use criu_images::{Dump, Permissions, Process, State};
-use nextid::Holder;
-use serde::Serialize;
+use nextid::{Holder, Id, Role};
+use serde::{Serialize, Serializer};
 
 use crate::BAD;
 use crate::report::printable;
@@ -25,7 +25,8 @@ pub struct View {
     processes: Vec<ProcessView>,
     objects: Vec<ObjectView>,
     /// What is in the way.
-    in_use: Vec<String>,
+    #[serde(serialize_with = "holders")]
+    in_use: Vec<Holder>,
 }
 
 #[derive(Serialize)]
@@ -53,8 +54,59 @@ struct ObjectView {
     uid: u32,
     gid: u32,
     mode: u16,
-    /// How much is in it.
-    contents: String,
+    #[serde(flatten)]
+    contents: Contents,
+}
+
+/// How much is in an object.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Contents {
+    Queue {
+        messages: usize,
+        bytes: usize,
+    },
+    Semaphores {
+        semaphores: usize,
+    },
+    /// In bytes.
+    Segment {
+        size: u64,
+    },
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue { messages, bytes } => write!(f, "{messages} messages, {bytes} bytes"),
+            Self::Semaphores { semaphores } => write!(f, "{semaphores} semaphores"),
+            Self::Segment { size } => write!(f, "{size} bytes"),
+        }
+    }
+}
+
+/// An id in use, for programs.
+#[derive(Serialize)]
+struct HolderView<'a> {
+    id: Id,
+    role: &'static str,
+    pid: i32,
+    name: &'a str,
+}
+
+fn holders<S: Serializer>(holders: &[Holder], serializer: S) -> Result<S::Ok, S::Error> {
+    // Only ids of tasks are looked for: objects are restored in a namespace of their own.
+    serializer.collect_seq(holders.iter().filter_map(|holder| match holder {
+        Holder::Task { id, role, pid, name } => {
+            let role = match role {
+                Role::Task => "task",
+                Role::Group => "group",
+                Role::Session => "session",
+            };
+            Some(HolderView { id: *id, role, pid: *pid, name })
+        }
+        _ => None,
+    }))
 }
 
 impl View {
@@ -66,7 +118,7 @@ impl View {
             own_ipc_namespace: dump.ipc.is_some(),
             processes: dump.processes.iter().map(|process| process_view(dump, process)).collect(),
             objects: object_views(dump),
-            in_use: in_use.iter().map(Holder::to_string).collect(),
+            in_use: in_use.to_vec(),
         }
     }
 }
@@ -98,15 +150,16 @@ fn object_views(dump: &Dump) -> Vec<ObjectView> {
     };
     let queues = ipc.queues.iter().map(|queue| {
         let bytes: usize = queue.messages.iter().map(|message| message.text.len()).sum();
-        let contents = format!("{} messages, {bytes} bytes", queue.messages.len());
+        let contents = Contents::Queue { messages: queue.messages.len(), bytes };
         view("message queue", &queue.permissions, contents)
     });
     let semaphores = ipc.semaphores.iter().map(|set| {
-        let contents = format!("{} semaphores", set.values.len());
+        let contents = Contents::Semaphores { semaphores: set.values.len() };
         view("semaphore set", &set.permissions, contents)
     });
     let segments = ipc.segments.iter().map(|segment| {
-        view("shared memory", &segment.permissions, format!("{} bytes", segment.size))
+        let contents = Contents::Segment { size: segment.size };
+        view("shared memory", &segment.permissions, contents)
     });
     queues.chain(semaphores).chain(segments).collect()
 }
