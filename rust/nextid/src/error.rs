@@ -103,7 +103,7 @@ pub enum Error {
     )]
     NotSupported,
 
-    /// A capability is missing (`EPERM`).
+    /// A capability is missing (`EPERM`), or the right to read what is armed.
     #[error("not permitted to {action}{}: {}", with_ids(ids), missing_capability(*action))]
     NotPermitted {
         /// What was refused.

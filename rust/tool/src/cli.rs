@@ -139,7 +139,12 @@ pub struct Segment {
     pub object: Object,
 
     /// The size of the segment, in bytes
-    #[arg(long, value_name = "BYTES", default_value = "4096", value_parser = value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value = "4096",
+        value_parser = value_parser!(u64).range(1..)
+    )]
     pub size: u64,
 }
 
