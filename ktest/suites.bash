@@ -12,7 +12,7 @@ prepare_host() {
 }
 suite_host() {
 	[[ -e $TOP/rust/Cargo.toml ]] || { ktap_skip "there is no rust/Cargo.toml"; return; }
-	cargo test --no-fail-fast --workspace --manifest-path "$TOP/rust/Cargo.toml" 2>&1 | "$TOP/ktest/cargo-ktap"
+	{ cargo test --no-fail-fast --workspace --manifest-path "$TOP/rust/Cargo.toml" 2>&1 || true; } | "$TOP/ktest/cargo-ktap"
 }
 
 # fuzz: the fuzz targets for a minute; fuzz-long: for FUZZ_SECONDS, and what they cover.
@@ -63,15 +63,7 @@ prepare_arm64() {
 	"$TOP/qemu/toolchain" arm64 && CONFIG+=(--backend arm64) && install_kselftest "$kselftest-arm64" \
 		USERCFLAGS="${ARM64_PROGRAM[*]}" USERLDFLAGS="${ARM64_PROGRAM[*]}"
 }
-suite_arm64() {
-	local ok='' clean=''
-	printf 'KTAP version 1\n1..2\n'
-	"$TOP/qemu/arm64" "${CONFIG[@]}" "$kselftest-arm64" "$RESULTS/arm64.console" | sed 's/^/    /' || ok='not '
-	printed_something || ok='not '
-	printf '%sok 1 arm64\n' "$ok"
-	"$TOP/ktest/splats" "$RESULTS/arm64.console" | sed 's/^/# /' || clean='not '
-	printf '%sok 2 console\n' "$clean"
-}
+suite_arm64() { judged "$TOP/qemu/arm64" "${CONFIG[@]}" "$kselftest-arm64" "$RESULTS/arm64.console"; }
 
 # off: without the option, which takes --config off, there is nothing of it.
 prepare_off() { "$TOP/qemu/build" "${CONFIG[@]}"; }
@@ -79,7 +71,8 @@ suite_off() {
 	# shellcheck disable=SC2016 # for the guest
 	in_guest sh -c 'printf "KTAP version 1\n1..2\n"
 		[ -e /proc/self/next_id ] || [ -e /proc/self/task/$$/next_id ] && printf "not "; echo "ok 1 no file"
-		grep -E " (next_id_|.*nextid)" /proc/kallsyms && printf "not "; echo "ok 2 no symbol"'
+		# Packet sockets have one of the kind.
+		grep -E "next_?id" /proc/kallsyms | grep -vw fanout_next_id && printf "not "; echo "ok 2 no symbol"'
 }
 
 # stress: ktest/stress in brief; stress-long: a million lists armed, unless ROUNDS says otherwise; faults: each allocation of a
@@ -122,19 +115,28 @@ prepare_upstream() {
 		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=$upstream cgroup" INSTALL_PATH="$CACHE/upstream-$KVER"
 }
 suite_upstream() {
-	local selection=(--test cgroup:test_pids) again=() name
+	local selection=(--test cgroup:test_pids) again=() name not_alive='' not_clean='' not_compared=''
+	printf 'KTAP version 1\n1..3\n'
 	for name in $upstream; do selection+=(--collection "$name"); done
 	run_upstream 1 "${selection[@]}"
 	for name in $("$TOP/ktest/upstream" --differing "$RESULTS/upstream."{pristine,patched}); do again+=(--test "$name"); done
 	((${#again[@]} == 0)) || run_upstream 20 "${again[@]}"
-	"$TOP/ktest/upstream" "$RESULTS/upstream."{pristine,patched}
+	printf '%sok 1 guest\n%sok 2 console\n' "$not_alive" "$not_clean"
+	"$TOP/ktest/upstream" "$RESULTS/upstream."{pristine,patched} | sed 's/^/    /' && printed_something || not_compared='not '
+	printf '%sok 3 upstream\n' "$not_compared"
 }
 run_upstream() { # TIMES SELECTION...
-	# shellcheck disable=SC2016 # for the guest
-	local run=("$TOP/qemu/guest" "${CONFIG[@]}" --timeout 3600 -- sh -c 'times=$1; shift; for i in $(seq "$times"); do "$@"; done' sh "$1"
-		"$CACHE/upstream-$KVER/run_kselftest.sh" --override-timeout 180 "${@:2}")
-	"$TOP/qemu/pristine" "${run[@]}" >>"$RESULTS/upstream.pristine" 2>&1 || true
-	"${run[@]}" >>"$RESULTS/upstream.patched" 2>&1 || true
+	local kernel status console before
+	for kernel in pristine patched; do
+		status=0 console=$RESULTS/upstream.$kernel-$1.console before=()
+		[[ $kernel == patched ]] || before=("$TOP/qemu/pristine")
+		# shellcheck disable=SC2016 # for the guest
+		"${before[@]}" "$TOP/qemu/guest" "${CONFIG[@]}" --timeout 3600 --console "$console" -- \
+			sh -c 'times=$1; shift; for i in $(seq "$times"); do "$@"; done' sh "$1" \
+			"$CACHE/upstream-$KVER/run_kselftest.sh" --override-timeout 180 "${@:2}" >>"$RESULTS/upstream.$kernel" 2>&1 || status=$?
+		((status != 124 && status != 125)) || { not_alive='not '; tail -n 30 "$RESULTS/upstream.$kernel" | sed 's/^/# /'; }
+	done
+	"$TOP/ktest/splats" "$console" | sed 's/^/# /' || not_clean='not '
 }
 
 # mutate: each rule taken out of the kernel, in a copy of the tree.
@@ -167,16 +169,21 @@ ktap_skip() { printf 'KTAP version 1\n1..1\nok 1 suite # SKIP %s\n' "$1"; }
 # Whether the suite has printed any result: one that is lost on the way must not pass.
 printed_something() { grep -qE '^ +(not )?ok ' "$RESULTS/$SUITE.ktap"; }
 
-# in_guest [--backend uml] COMMAND...: COMMAND prints KTAP in a guest. Two more tests follow: the guest lived to the
-# end, and its console tells of no trouble.
+# in_guest [--backend uml] COMMAND...: COMMAND prints KTAP in a guest.
 in_guest() {
-	local options=("${CONFIG[@]}") results=$RESULTS/$SUITE status=0 ok='' alive='' clean=''
+	local options=("${CONFIG[@]}")
 	[[ $1 != --backend ]] || { options+=("$1" "$2"); shift 2; }
+	judged "$TOP/qemu/guest" "${options[@]}" --timeout "${LIMIT:-900}" --console "$RESULTS/$SUITE.console" -- "$TOP/ktest/leaks" "$@"
+}
+
+# judged COMMAND...: COMMAND boots a guest, as qemu/guest does, that prints KTAP. Two more tests follow: the guest lived to
+# the end, and its console tells of no trouble.
+judged() {
+	local results=$RESULTS/$SUITE status=0 ok='' alive='' clean=''
 	printf 'KTAP version 1\n1..3\n'
-	"$TOP/qemu/guest" "${options[@]}" --timeout "${LIMIT:-900}" --console "$results.console" -- "$TOP/ktest/leaks" "$@" \
-		2>"$results.stderr" | sed -u 's/^/    /' || status=$?
-	((status == 0)) && printed_something || ok='not '
-	((status != 124 && status != 125)) || { alive='not '; sed 's/^/# /' "$results.stderr"; }
+	"$@" 2>"$results.stderr" | sed -u 's/^/    /' || status=$?
+	if ((status)) || ! printed_something; then ok='not '; sed 's/^/# /' "$results.stderr"; fi
+	((status != 124 && status != 125)) || alive='not '
 	printf '%sok 1 %s\n%sok 2 guest\n' "$ok" "$SUITE" "$alive"
 	"$TOP/ktest/splats" "$results.console" | sed 's/^/# /' || clean='not '
 	printf '%sok 3 console\n' "$clean"

@@ -86,8 +86,10 @@ int main(int argc, char **argv)
 	if (!freopen("/dev/hvc0", "w", stdout) || !freopen("/dev/null", "r", stdin))
 		err(1, "/dev/hvc0");
 
-	glob("/sys/kernel/debug/kunit/nextid*/results", 0, NULL, &suites);
-	glob("/nextid/*_test", 0, NULL, &programs);
+	if (glob("/sys/kernel/debug/kunit/nextid*/results", 0, NULL, &suites))
+		errx(1, "there are no results of KUnit");
+	if (glob("/nextid/*_test", 0, NULL, &programs))
+		errx(1, "there are no kselftests in /nextid");
 	printf("KTAP version 1\n1..%zu\n", suites.gl_pathc + programs.gl_pathc);
 	for (size_t i = 0; i < suites.gl_pathc; i++)
 		show_kunit(suites.gl_pathv[i], ++number);
