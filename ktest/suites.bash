@@ -2,8 +2,6 @@
 # print KTAP and succeed even where tests fail.
 # shellcheck shell=bash disable=SC2153
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/cargo/target}
-
 # host: the cargo workspace, the pure core of the kernel code among it.
 prepare_host() {
 	"$TOP/qemu/toolchain" || return

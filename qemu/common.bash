@@ -1,4 +1,4 @@
-# Sourced by every script here: where things are, how they speak, how long work is shown.
+# Sourced by the scripts of qemu/ and ktest/: where things are, how they speak, how long work is shown.
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
 export LC_ALL=C.UTF-8 # what apt and others print is read
@@ -14,8 +14,12 @@ KVER=${KVER:-$KERNEL}
 [[ ! -e $CACHE/src/instead-of-$KVER ]] || KVER=$(<"$CACHE/src/instead-of-$KVER")
 TREE_NAME=$KVER${VARIANT:+-$VARIANT} # VARIANT: a tree beside the usual one, for other PATCHES
 TREE=$CACHE/linux-$TREE_NAME
-export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
+export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/cargo/target}
 mkdir -p "$CACHE/src" "$CACHE/build" "$CACHE/run" "$TOOLS/bin" "$LOGS"
+
+# What runs a command in the guest, whose output is no terminal, as it would run on this one.
+IN_COLOUR=(env)
+[[ ! -t 1 || -n ${NO_COLOR:-} ]] || IN_COLOUR+=(CLICOLOR_FORCE=1)
 
 say() { printf '%s\n' "$*" >&2; }
 
