@@ -1,6 +1,7 @@
 # The front door. CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; BACKEND=uml boots it as a program;
 # KVER=7.2.12 takes another version of it; COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or
-# an unpacked tree. Everything that is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/.
+# an unpacked tree. What is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in
+# results/, but for what cargo-fuzz leaves in rust/fuzz/.
 
 .DEFAULT_GOAL := help
 .PHONY: help run test kunit selftest stress fuzz restore zdtm upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
@@ -15,7 +16,7 @@ help: ## this list
 run: ## restore a process tree and ipc objects by id, on a kernel with the series
 	@ktest/demo $(config)
 
-test: ## all tests, those of .ci/run: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks
+test: ## all tests: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks
 	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest restore stress bench checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
@@ -33,7 +34,7 @@ fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minu
 restore: ## dump a running tree with the real CRIU, and restore it with nextid and with CRIU: before and after, side by side
 	@ktest/criu-demo $(config)
 
-zdtm: ## CRIU's own tests that are about ids, with CRIU as it is and with patches/criu, in half an hour or more
+zdtm: ## CRIU's own tests that are about ids, with CRIU as it is and with patches/criu, in about half an hour
 	@ktest/run $(config) --config criu zdtm
 
 upstream: ## the tree's own kselftests, without the series and with it, side by side
