@@ -6,7 +6,7 @@
 prepare_host() {
 	"$TOP/qemu/toolchain" || return
 	[[ ! -e $TOP/rust/Cargo.toml ]] || stage "building the host tests" "$LOGS/host-build.log" 0 \
-		cargo test --quiet --no-run --workspace --manifest-path "$TOP/rust/Cargo.toml"
+		cargo test --no-run --workspace --manifest-path "$TOP/rust/Cargo.toml"
 }
 suite_host() {
 	[[ -e $TOP/rust/Cargo.toml ]] || { ktap_skip "there is no rust/Cargo.toml"; return; }

@@ -7,10 +7,8 @@ minutes() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 draw_stage() {
 	local text bar percent left
 	text="$1: $2 steps, $(minutes "$4")"
-	if (($3 > 0 && $2 * 50 > $3)); then
+	if (($3 > $2 && $2 * 50 > $3)); then
 		percent=$(($2 * 100 / $3)) left=$(($4 * ($3 - $2) / $2))
-		((percent < 99)) || percent=99
-		((left > 0)) || left=0
 		printf -v bar '%*s' $((percent / 4)) ''
 		printf -v bar '%-25s' "${bar// /#}"
 		text="$1 [${bar// /.}] $percent %, about $(minutes $left) left"
@@ -18,9 +16,10 @@ draw_stage() {
 	if [[ -t 2 ]]; then printf '\r\e[K%s' "$text" >&2; else say "  $text"; fi
 }
 
-# How many steps a log has: a line of kbuild or cargo ("  CC  file.o"; Rust's take longest), of KTAP, of tar's checkpoints.
+# How many steps a log has: a line of kbuild or cargo ("  CC  file.o"; Rust's take longest, downloads next to no time), of
+# KTAP, of tar's checkpoints.
 count_steps() {
-	awk '/^ +RUSTC [LP]/ { n += 9 } /^ +[A-Z]|^ *(not )?ok |^(Unpacking|Setting up) |^test .*\.\.\. |^tar: |^ *# (fuzzing|running) / { n++ } END { print n + 0 }' "$1"
+	awk '/^ +RUSTC [LP]/ { n += 9 } (/^ +[A-Z]/ && !/^ +Download/) || /^ *(not )?ok |^(Unpacking|Setting up) |^test .*\.\.\. |^tar: |^ *# (fuzzing|running) / { n++ } END { print n + 0 }' "$1"
 }
 
 # stage NAME LOG STEPS COMMAND...: runs COMMAND, all its output in LOG, and shows how far it is. STEPS is how many
