@@ -68,7 +68,7 @@ kernel: ## build the kernel with the series
 	@qemu/build $(config)
 
 tree: ## make the patched work tree, or bring it in step with patches/
-	@qemu/tree
+	@qemu/tree && bash -c '. "$$0"; say "edit in $$TREE"' qemu/common.bash
 
 refresh: ## write the edits of the work tree back to patches/
 	@qemu/refresh
