@@ -14,7 +14,9 @@ KVER=${KVER:-$KERNEL}
 [[ ! -e $CACHE/src/instead-of-$KVER ]] || KVER=$(<"$CACHE/src/instead-of-$KVER")
 TREE_NAME=$KVER${VARIANT:+-$VARIANT} # VARIANT: a tree beside the usual one, for other PATCHES
 TREE=$CACHE/linux-$TREE_NAME
-export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/cargo/target}
+export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
+# One for each checkout: cargo takes for fresh what another one, with files of another age, has built.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/cargo/target${TOP//\//-}}
 mkdir -p "$CACHE/src" "$CACHE/build" "$CACHE/run" "$TOOLS/bin" "$LOGS"
 
 # What runs a command in the guest, whose output is no terminal, as it would run on this one.
