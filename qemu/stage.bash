@@ -5,8 +5,9 @@ minutes() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
 # Draws stage $1 at step $2 of $3 (0: not known), $4 seconds after its start.
 draw_stage() {
-	local text bar percent left
-	text="$1: $2 steps, $(minutes "$4")"
+	local text="$1: " bar percent left
+	(($2 == 0)) || text+="$2 steps, "
+	text+=$(minutes "$4")
 	if (($3 > $2 && $2 * 50 > $3)); then
 		percent=$(($2 * 100 / $3)) left=$(($4 * ($3 - $2) / $2))
 		printf -v bar '%*s' $((percent / 4)) ''
