@@ -1,6 +1,8 @@
 # Sourced by ktest/run: for each suite, what has to be built before (prepare_NAME), and the tests (suite_NAME), which
 # print KTAP and succeed even where tests fail.
 # shellcheck shell=bash disable=SC2153
+# shellcheck source=ktest/judge.bash
+. "$TOP/ktest/judge.bash"
 
 # host: the cargo workspace, the pure core of the kernel code among it.
 prepare_host() {
@@ -161,28 +163,3 @@ prepare_checks() { :; }
 prepare_checks-all() { :; }
 suite_checks() { "$TOP/ktest/checks" --quick; }
 suite_checks-all() { "$TOP/ktest/checks"; }
-
-ktap_skip() { printf 'KTAP version 1\n1..1\nok 1 suite # SKIP %s\n' "$1"; }
-
-# Whether the suite has printed any result: one that is lost on the way must not pass.
-printed_something() { grep -qE '^ +(not )?ok ' "$RESULTS/$SUITE.ktap"; }
-
-# in_guest [--backend uml] COMMAND...: COMMAND prints KTAP in a guest.
-in_guest() {
-	local options=("${CONFIG[@]}")
-	[[ $1 != --backend ]] || { options+=("$1" "$2"); shift 2; }
-	judged "$TOP/qemu/guest" "${options[@]}" --timeout "${LIMIT:-900}" --console "$RESULTS/$SUITE.console" -- "$TOP/ktest/leaks" "$@"
-}
-
-# judged COMMAND...: COMMAND boots a guest, as qemu/guest does, that prints KTAP. Two more tests follow: the guest lived to
-# the end, and its console tells of no trouble.
-judged() {
-	local results=$RESULTS/$SUITE status=0 ok='' alive='' clean=''
-	printf 'KTAP version 1\n1..3\n'
-	"$@" 2>"$results.stderr" | sed -u 's/^/    /' || status=$?
-	if ((status)) || ! printed_something; then ok='not '; sed 's/^/# /' "$results.stderr"; fi
-	((status != 124 && status != 125)) || alive='not '
-	printf '%sok 1 %s\n%sok 2 guest\n' "$ok" "$SUITE" "$alive"
-	"$TOP/ktest/splats" "$results.console" | sed 's/^/# /' || clean='not '
-	printf '%sok 3 console\n' "$clean"
-}
