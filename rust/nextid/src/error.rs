@@ -6,6 +6,7 @@ use std::{fmt, io};
 
 use nix::errno::Errno;
 
+use crate::holder::{levels_below, visible_levels};
 use crate::{Holder, Id, MAX_IDS};
 
 /// What was being done when something went wrong.
@@ -98,10 +99,16 @@ impl fmt::Display for Ids {
 pub enum Error {
     /// The kernel has no `next_id` file.
     #[error(
-        "/proc/thread-self/next_id does not exist: this kernel is built without CONFIG_NEXT_ID, \
-         or /proc is not mounted"
+        "/proc/thread-self/next_id does not exist: this kernel is built without CONFIG_NEXT_ID"
     )]
     NotSupported,
+
+    /// `/proc` does not show the calling thread, and so cannot tell whether there is such a file.
+    #[error(
+        "/proc does not show this thread: it is not mounted, or shows a pid namespace that this \
+         process is not in; mount -t proc proc /proc"
+    )]
+    NoProc,
 
     /// A capability is missing (`EPERM`), or the right to read what is armed.
     #[error("not permitted to {action}{}: {}", with_ids(ids), missing_capability(*action))]
@@ -125,7 +132,7 @@ pub enum Error {
 
     /// An id is one that no such object can have, or the object itself is none that can be
     /// (`EINVAL`).
-    #[error("cannot {action} with id {ids}: {}", range(*action, ids.0.len()))]
+    #[error("cannot {action} with id {ids}: {}", range(*action, &ids.0))]
     OutOfRange {
         /// What was refused.
         action: Action,
@@ -145,6 +152,18 @@ pub enum Error {
         ids: Ids,
         /// How many pid namespaces the new task would be in, as far as `/proc` shows.
         levels: usize,
+    },
+
+    /// Something else that the thread created has the ids. What came out instead is undone.
+    #[error(
+        "cannot {action} with id {ids}: something else that this thread created since it armed \
+         them has used them up, or another NextId of the thread has armed others"
+    )]
+    UsedUp {
+        /// What came out with another id.
+        action: Action,
+        /// The ids asked for.
+        ids: Ids,
     },
 
     /// No ids, or more than can be armed at once.
@@ -188,7 +207,8 @@ fn missing_capability(action: Action) -> &'static str {
         "that takes the right to trace the process; to read its own, a process must be dumpable \
          (PR_SET_DUMPABLE in prctl(2))"
     } else if action == Action::Arm {
-        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN"
+        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, now and as the file was opened, and \
+         the file of this thread: a child opens its own"
     } else if action.is_ipc() {
         "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns the \
          IPC namespace"
@@ -205,22 +225,22 @@ fn in_use(holder: Option<&Holder>) -> String {
     }
 }
 
-fn range(action: Action, count: usize) -> String {
-    let more = match action {
-        _ if action.is_ipc() && count != 1 => return "it takes one id".to_owned(),
-        Action::MessageQueue => "",
-        Action::SemaphoreSet => ", as must be the number of semaphores (kernel.sem)",
-        Action::SharedMemory => ", as must be the size of the segment (kernel.shmmax)",
-        _ => {
-            return "each must be 1 or more and below the pid_max of its pid namespace, and a pid \
-                    namespace begins with pid 1"
-                .to_owned();
+fn range(action: Action, ids: &[Id]) -> &'static str {
+    match (action, ids) {
+        (_, &[id]) if action.is_ipc() && i32::try_from(id).is_ok_and(|id| id >= 0) => {
+            if action == Action::SemaphoreSet {
+                "the number of semaphores must be 1 or more, and within kernel.sem"
+            } else {
+                "the size of the segment must be 1 or more, and within kernel.shmmax"
+            }
         }
-    };
-    format!(
-        "it must be sequence number << 15 | index, both within the limits of the IPC \
-         namespace{more}"
-    )
+        (_, [_]) if action.is_ipc() => "it must be 0 to 2147483647",
+        _ if action.is_ipc() => "it takes one id",
+        _ => {
+            "each must be 1 or more and below the pid_max of its pid namespace, and a pid namespace \
+             begins with pid 1"
+        }
+    }
 }
 
 impl Error {
@@ -237,7 +257,12 @@ impl Error {
                 Self::Taken { action, ids, holder }
             }
             Some(Errno::EINVAL) if action.is_ipc() => Self::OutOfRange { action, ids },
-            Some(Errno::EINVAL) => match crate::holder::visible_levels() {
+            Some(Errno::EINVAL) if action == Action::Thread && levels_below() != 0 => {
+                let why = "none can be, since unshare(2) or setns(2) chose another pid namespace for \
+                           children";
+                Self::System { action, ids, error: io::Error::other(why) }
+            }
+            Some(Errno::EINVAL) => match visible_levels() {
                 Some(levels) if levels < ids.0.len() => Self::TooManyLevels { action, ids, levels },
                 _ => Self::OutOfRange { action, ids },
             },
@@ -263,6 +288,10 @@ mod tests {
         assert_eq!(
             text(Action::MessageQueue, &[22, 23], Errno::EINVAL),
             "cannot create a message queue with id 22 23: it takes one id"
+        );
+        assert_eq!(
+            text(Action::SemaphoreSet, &[-1], Errno::EINVAL),
+            "cannot create a semaphore set with id -1: it must be 0 to 2147483647"
         );
     }
 }

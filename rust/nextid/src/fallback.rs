@@ -8,17 +8,14 @@
 use std::ffi::c_int;
 use std::fs;
 use std::io;
-use std::panic::resume_unwind;
-use std::sync::mpsc;
-use std::thread::{Builder, JoinHandle};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{ForkResult, Pid, gettid};
+use nix::unistd::{ForkResult, Pid};
 
 use crate::{Action, Id};
 
-/// Forks a process with `ids`.
+/// Forks a process with `ids`, in which what `pthread_atfork(3)` has registered does not run.
 ///
 /// # Safety
 ///
@@ -27,12 +24,22 @@ use crate::{Action, Id};
 pub unsafe fn fork(ids: &[Id]) -> nix::Result<ForkResult> {
     let tids = ids.iter().map(|&id| i32::try_from(id)).collect::<Result<Vec<_>, _>>();
     let tids = tids.map_err(|_| Errno::EINVAL)?;
+    // Where libc keeps the id of this thread. It is for the kernel to put the child's there.
+    let mut own_tid = 0_u64;
+    // SAFETY: `own_tid` is valid for the write of a pointer, which a kernel of 64 bits writes as one
+    // of 64 even to a program of 32.
+    let known = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut own_tid) };
+    // It is EINVAL without CONFIG_CHECKPOINT_RESTORE, but it is not the ids that are wrong then.
+    Errno::result(known).map_err(|_| Errno::ENOSYS)?;
     // SAFETY: All-zero bytes are a valid `clone_args`.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.exit_signal = libc::SIGCHLD as u64;
+    args.flags = (libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID) as u64;
+    args.child_tid = own_tid;
     args.set_tid = tids.as_ptr() as u64;
     args.set_tid_size = tids.len() as u64;
-    // SAFETY: `args` is valid, and so is what it points to. No stack is given: it is a fork.
+    // SAFETY: `args` is valid, and so is what it points to: libc's word for the id of the thread
+    // lives as long as the thread. No stack is given: it is a fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
     match Errno::result(pid) {
         Ok(0) => Ok(ForkResult::Child),
@@ -44,44 +51,28 @@ pub unsafe fn fork(ids: &[Id]) -> nix::Result<ForkResult> {
     }
 }
 
-/// Creates a thread with `id`.
-pub fn thread<T, F>(id: Id, builder: Builder, run: F) -> io::Result<JoinHandle<T>>
-where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
-    if id < 1 {
+/// Has the next thread, or process, get `id`, if it is free and no other comes first.
+pub fn next_thread(id: Id) -> io::Result<()> {
+    let pid_max = fs::read_to_string("/proc/sys/kernel/pid_max")?;
+    if id < 1 || pid_max.trim().parse().is_ok_and(|pid_max: Id| id >= pid_max) {
         return Err(Errno::EINVAL.into());
     }
-    sysctl("ns_last_pid", id - 1)?;
-    let (tell, told) = mpsc::channel();
-    let thread = builder.spawn(move || {
-        let right = Id::from(gettid().as_raw()) == id;
-        // It is waited for.
-        let _ = tell.send(right);
-        if right { run() } else { resume_unwind(Box::new(())) }
-    })?;
-    if told.recv() == Ok(true) {
-        return Ok(thread);
-    }
-    let _ = thread.join();
-    Err(Errno::EBUSY.into())
+    sysctl("ns_last_pid", id - 1)
 }
 
 /// Creates an object of System V IPC with `ids`, which can be but one.
-pub fn ipc(action: Action, ids: &[Id], create: impl Fn() -> c_int) -> nix::Result<c_int> {
+pub fn ipc(action: Action, ids: &[Id], create: impl Fn() -> c_int) -> io::Result<c_int> {
     let (Some(kind), &[wanted]) = (action.sysvipc(), ids) else {
-        return Err(Errno::EINVAL);
+        return Err(Errno::EINVAL.into());
     };
     let wanted = c_int::try_from(wanted).map_err(|_| Errno::EINVAL)?;
-    sysctl(&format!("{kind}_next_id"), wanted.into())
-        .map_err(|error| error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw))?;
+    sysctl(&format!("{kind}_next_id"), wanted.into())?;
     let id = Errno::result(create()).inspect_err(|_| use_up(action))?;
     if id == wanted {
         return Ok(id);
     }
     remove(action, id);
-    Err(Errno::EBUSY)
+    Err(Errno::EBUSY.into())
 }
 
 /// Creates an object and removes it, which takes with it an id that a failed creation has left in
@@ -101,7 +92,8 @@ fn use_up(action: Action) {
     }
 }
 
-fn remove(action: Action, id: c_int) {
+/// Removes an object of System V IPC.
+pub fn remove(action: Action, id: c_int) {
     // SAFETY: IPC_RMID takes no pointer.
     unsafe {
         match action {
@@ -113,10 +105,11 @@ fn remove(action: Action, id: c_int) {
 }
 
 fn sysctl(name: &str, value: Id) -> io::Result<()> {
-    let written = fs::write(format!("/proc/sys/kernel/{name}"), value.to_string());
-    written.map_err(|error| match error.kind() {
+    let path = format!("/proc/sys/kernel/{name}");
+    fs::write(&path, value.to_string()).map_err(|error| match error.kind() {
         // It is for those who have the capability alone.
         io::ErrorKind::PermissionDenied => Errno::EPERM.into(),
-        _ => error,
+        io::ErrorKind::InvalidInput => error,
+        kind => io::Error::new(kind, format!("cannot write {value} to {path}: {error}")),
     })
 }

@@ -167,7 +167,7 @@ fn own_levels() -> Option<usize> {
 
 /// How many levels below the caller's pid namespace a child would be: none unless `unshare(2)` or
 /// `setns(2)` chose another one for children.
-fn levels_below() -> usize {
+pub(crate) fn levels_below() -> usize {
     /// How deep the kernel nests pid namespaces.
     const MAX_LEVEL: usize = 32;
 
@@ -178,6 +178,15 @@ fn levels_below() -> usize {
         namespace => namespace != own,
     };
     (0..MAX_LEVEL).take_while(is_below).count()
+}
+
+/// Whether a child that the caller knows as `pid` may be the one that is to have `ids`. It is what
+/// `/proc` tells; none of the ids need be one in the caller's namespace.
+pub(crate) fn may_have(pid: i32, ids: &[Id]) -> bool {
+    let pid = Id::from(pid);
+    ids.first() == Some(&pid)
+        || identity(OWN, 0).is_none()
+        || ids.get(levels_below()).is_none_or(|&id| id == pid)
 }
 
 /// The caller's pid namespace, in `/proc`.

@@ -20,11 +20,16 @@ const INDEX_BITS: u32 = 15;
 ///
 /// On a kernel that was booted with `ipcmni_extend` an index has 24 bits, and ids are others.
 ///
+/// # Panics
+///
+/// Where `index` is not below 32768.
+///
 /// ```
 /// assert_eq!(nextid::ipc_id(3, 9), 98313);
 /// ```
 #[must_use]
 pub const fn ipc_id(sequence: Id, index: Id) -> Id {
+    assert!(index >> INDEX_BITS == 0, "the index is not below 32768");
     sequence << INDEX_BITS | index
 }
 
@@ -69,9 +74,9 @@ impl Armed<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Taken`] where the index of the id is in use, [`Error::OutOfRange`] where its index or
-    /// sequence number is none that the IPC namespace can have, [`Error::KeyInUse`],
-    /// [`Error::NotPermitted`], and [`Error::System`] for any other reason. The id is disarmed then.
+    /// [`Error::Taken`] where the index of the id is in use, [`Error::OutOfRange`] where the id is
+    /// not 0 to `i32::MAX`, [`Error::KeyInUse`], [`Error::NotPermitted`], [`Error::UsedUp`] where
+    /// something else got the id, and [`Error::System`] for any other reason. It is disarmed then.
     pub fn message_queue(self, key: i32, mode: u16) -> Result<i32> {
         // SAFETY: No pointer is passed.
         let create = || unsafe { libc::msgget(key, flags(mode)) };
@@ -104,16 +109,22 @@ impl Armed<'_> {
 
     fn create(self, action: Action, key: i32, create: impl Fn() -> c_int) -> Result<i32> {
         let created = match self.next.method() {
-            Method::NextId => Errno::result(create()),
+            Method::NextId => Errno::result(create()).map_err(io::Error::from),
             Method::Fallback => fallback::ipc(action, &self.next.ids, create),
         };
         match created {
-            Ok(id) => {
+            Ok(id) if Id::from(id) == self.first() => {
                 self.consumed();
                 Ok(id)
             }
-            Err(Errno::EEXIST) => Err(Error::KeyInUse { action, key }),
-            Err(errno) => Err(self.refused(action, io::Error::from(errno))),
+            Ok(id) => {
+                fallback::remove(action, id);
+                Err(self.used_up(action))
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(Error::KeyInUse { action, key })
+            }
+            Err(error) => Err(self.refused(action, error)),
         }
     }
 }

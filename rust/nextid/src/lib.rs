@@ -41,10 +41,14 @@
 //! # Ok::<(), nextid::Error>(())
 //! ```
 //!
+//! The kernel gives them to whatever the thread creates next, so nothing should come between arming
+//! and creating. Where something does (a second [`NextId`], a signal handler, a library function that
+//! forks) the object that comes out is not as asked: it is undone, and [`Error::UsedUp`] says so.
+//!
 //! # Permission
 //!
-//! Arming takes `CAP_CHECKPOINT_RESTORE` or `CAP_SYS_ADMIN` in the caller's user namespace; creating
-//! takes one of them in the user namespace that owns each pid namespace, or the IPC namespace, that
+//! Arming takes `CAP_CHECKPOINT_RESTORE` or `CAP_SYS_ADMIN` in the caller's user namespace, and took
+//! it when the file was opened; creating takes one of them in the user namespace that owns each pid namespace, or the IPC namespace, that
 //! an id is asked of. Who is root in a user namespace of their own can restore inside it.
 
 mod error;
@@ -75,6 +79,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// The most ids that can be armed at once.
 pub const MAX_IDS: usize = 65536;
+
+/// The calling thread, in `/proc`.
+const THREAD: &str = "/proc/thread-self";
 
 const PATH: &str = "/proc/thread-self/next_id";
 
@@ -124,14 +131,15 @@ impl NextId {
     ///
     /// # Errors
     ///
-    /// [`Error::NotSupported`] where this kernel has no such file, or `/proc` is not mounted;
-    /// [`Error::System`] where it cannot be opened for any other reason.
+    /// [`Error::NotSupported`] where this kernel has no such file; [`Error::NoProc`] where `/proc`
+    /// does not show this thread; [`Error::System`] where it cannot be opened for any other reason.
     pub fn open() -> Result<Self> {
         // Anybody may open it to write, its owner alone to read: a process that is not dumpable
         // does not own it.
         let file = OpenOptions::new().write(true).open(PATH);
         let file = file.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT) => Error::NotSupported,
+            Some(Errno::ENOENT) if Path::new(THREAD).exists() => Error::NotSupported,
+            Some(Errno::ENOENT) => Error::NoProc,
             _ => Error::system(Action::Open, error),
         })?;
         Ok(Self::new(Some(file)))
@@ -145,7 +153,8 @@ impl NextId {
     ///
     /// # Errors
     ///
-    /// [`Error::System`] where there is such a file, and it cannot be opened.
+    /// [`Error::NoProc`] where `/proc` cannot tell; [`Error::System`] where there is such a file, and
+    /// it cannot be opened.
     pub fn open_or_fallback() -> Result<Self> {
         match Self::open() {
             Err(Error::NotSupported) => Ok(Self::new(None)),
@@ -171,7 +180,8 @@ impl NextId {
     ///
     /// # Errors
     ///
-    /// [`Error::NotPermitted`] without the capability; [`Error::Count`] unless there are 1 to
+    /// [`Error::NotPermitted`] where the capability is missing, or was as the file was opened, or
+    /// where this is another process: a child opens its own. [`Error::Count`] unless there are 1 to
     /// [`MAX_IDS`] ids; [`Error::System`] where memory is short. What was armed before stays armed.
     pub fn arm(&mut self, ids: &[Id]) -> Result<Armed<'_>> {
         if ids.is_empty() || ids.len() > MAX_IDS {
@@ -212,7 +222,7 @@ impl NextId {
     /// be read for any other reason.
     pub fn armed(&self) -> Result<Vec<Id>> {
         match self.method() {
-            Method::NextId => read_state("/proc/thread-self"),
+            Method::NextId => read_state(THREAD),
             Method::Fallback => Ok(Vec::new()),
         }
     }
@@ -296,6 +306,16 @@ impl Armed<'_> {
             Method::NextId => Ok(()),
             Method::Fallback => Err(Error::NotSupported),
         }
+    }
+
+    /// The first id, which is the object's own in its innermost namespace.
+    fn first(&self) -> Id {
+        self.next.ids[0]
+    }
+
+    /// Something else has the ids that `action` was to have.
+    fn used_up(self, action: Action) -> Error {
+        Error::UsedUp { action, ids: self.next.ids.as_slice().into() }
     }
 
     /// The kernel has used the ids up: there is nothing to disarm.

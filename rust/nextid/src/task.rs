@@ -6,16 +6,18 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{self, Command, ExitStatus};
+use std::sync::mpsc;
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, getpid, gettid};
 
-use crate::{Action, Armed, Error, Method, Result, fallback};
+use crate::holder::may_have;
+use crate::{Action, Armed, Error, Id, Method, Result, fallback};
 
 /// What a forked child exits with where its code panics, as a Rust program does.
 const PANIC_STATUS: i32 = 101;
@@ -42,7 +44,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`Error::System`] where it was waited for already, by `wait(2)` for any child.
+    /// [`Error::System`] where it was waited for already, by `wait(2)` for any child, or where
+    /// `SIGCHLD` is ignored, which a program can inherit.
     pub fn wait(self) -> Result<ExitStatus> {
         let mut status = 0;
         loop {
@@ -61,7 +64,7 @@ impl Armed<'_> {
     /// Forks a process with these ids, which runs `child` and exits with what it returns.
     ///
     /// The child does not run the parent's exit handlers, nor flush its buffers; it exits with 101
-    /// where `child` panics. The `next_id` file of the parent is closed there, where it is of no
+    /// where `child` panics, or does not run as the ids were used up. The `next_id` file of the parent is closed there, where it is of no
     /// use.
     ///
     /// The id in the caller's own pid namespace is not the first where `unshare(CLONE_NEWPID)` or
@@ -76,7 +79,8 @@ impl Armed<'_> {
     /// one, and any lock that another held would stay locked. One that has ended counts where it is
     /// not gone within a second: its tracer keeps it, or it is the first thread. [`Error::Taken`],
     /// [`Error::OutOfRange`], [`Error::TooManyLevels`], [`Error::NotPermitted`] where the ids cannot
-    /// be had, and [`Error::System`] for any other reason. The ids are disarmed then.
+    /// be had, [`Error::UsedUp`] where something else got them, and [`Error::System`] for any other
+    /// reason. The ids are disarmed then.
     pub fn fork(self, child: impl FnOnce() -> i32) -> Result<Child> {
         if !is_single_threaded().map_err(|error| Error::system(Action::Fork, error))? {
             return Err(Error::Threaded);
@@ -89,15 +93,25 @@ impl Armed<'_> {
             Method::Fallback => unsafe { fallback::fork(&self.next.ids) },
         };
         match forked {
-            Ok(ForkResult::Parent { child }) => {
+            Ok(ForkResult::Parent { child: pid }) => {
+                let child = Child { pid };
+                if !may_have(child.pid(), &self.next.ids) {
+                    // It has seen that, too, and ends.
+                    let _ = child.wait();
+                    return Err(self.used_up(Action::Fork));
+                }
                 self.consumed();
-                Ok(Child { pid: child })
+                Ok(child)
             }
             Ok(ForkResult::Child) => {
                 // It serves the parent only. A process deep in a tree would have one of each
                 // ancestor.
                 self.next.file = None;
-                let status = catch_unwind(AssertUnwindSafe(child)).unwrap_or(PANIC_STATUS);
+                let status = if Id::from(getpid().as_raw()) == self.first() {
+                    catch_unwind(AssertUnwindSafe(child)).unwrap_or(PANIC_STATUS)
+                } else {
+                    PANIC_STATUS
+                };
                 // SAFETY: It has no preconditions.
                 unsafe { libc::_exit(status) }
             }
@@ -114,7 +128,13 @@ impl Armed<'_> {
     pub fn spawn(self, command: &mut Command) -> Result<process::Child> {
         self.needs_file()?;
         match command.spawn() {
-            Ok(child) => {
+            Ok(mut child) => {
+                if !child.id().try_into().is_ok_and(|pid| may_have(pid, &self.next.ids)) {
+                    // It may have ended by itself.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(self.used_up(Action::Spawn));
+                }
                 self.consumed();
                 Ok(child)
             }
@@ -133,25 +153,50 @@ impl Armed<'_> {
     /// # Errors
     ///
     /// As [`Armed::fork`], but for [`Error::Threaded`]. [`Error::NotSupported`] with
-    /// [`Method::Fallback`] and more than one id.
+    /// [`Method::Fallback`] and more than one id. No thread can be created where `unshare(2)` or
+    /// `setns(2)` chose another pid namespace for children.
+    ///
+    /// A thread with another id is ended by unwinding: where panics abort, it ends the process.
     pub fn thread<T, F>(self, builder: Builder, run: F) -> Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
         let created = match (self.next.method(), &*self.next.ids) {
-            (Method::NextId, _) => builder.spawn(run),
-            (Method::Fallback, &[id]) => fallback::thread(id, builder, run),
+            (Method::NextId, _) => Ok(()),
+            (Method::Fallback, &[id]) => fallback::next_thread(id),
             (Method::Fallback, _) => return Err(Error::NotSupported),
         };
-        match created {
-            Ok(thread) => {
+        match created.and_then(|()| thread_with_id(self.first(), builder, run)) {
+            Ok(Some(thread)) => {
                 self.consumed();
                 Ok(thread)
             }
+            Ok(None) if self.next.method() == Method::NextId => Err(self.used_up(Action::Thread)),
+            Ok(None) => Err(self.refused(Action::Thread, Errno::EBUSY.into())),
             Err(error) => Err(self.refused(Action::Thread, error)),
         }
     }
+}
+
+/// Creates a thread that runs `run` if it came out with `id`, and returns it then.
+fn thread_with_id<T, F>(id: Id, builder: Builder, run: F) -> io::Result<Option<JoinHandle<T>>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let (tell, told) = mpsc::channel();
+    let thread = builder.spawn(move || {
+        let right = Id::from(gettid().as_raw()) == id;
+        // It is waited for.
+        let _ = tell.send(right);
+        if right { run() } else { resume_unwind(Box::new(())) }
+    })?;
+    if told.recv() == Ok(true) {
+        return Ok(Some(thread));
+    }
+    let _ = thread.join();
+    Ok(None)
 }
 
 /// Whether the calling thread is the only one of its process, where need be after those that have

@@ -49,6 +49,9 @@ fn main() -> ExitCode {
         test("a_child_that_panics_exits_with_101", root, child_panics),
         test("thread_gets_its_id", root, thread_gets_its_id),
         test("thread_of_an_id_in_use", root, thread_taken),
+        test("ids_used_up_in_between_are_an_error", root.or(no_file), used_up),
+        test("libc_knows_the_id_of_a_forked_thread", root, libc_knows_the_id),
+        test("thread_with_another_pid_namespace_for_children", root, thread_after_unshare),
         test("program_gets_its_id", no_file, program_gets_its_id),
         test("program_that_is_not_there", no_file, program_missing),
         test("message_queue_gets_its_id", root, message_queue),
@@ -352,6 +355,58 @@ fn thread_taken() -> Outcome {
     let own = Id::from(getpid().as_raw());
     let refused = open().arm(&[own])?.thread(thread::Builder::new(), || ());
     ensure(matches!(refused, Err(Error::Taken { action: Action::Thread, .. })), refused)
+}
+
+/// What comes out with another id is undone, and does not run.
+fn used_up() -> Outcome {
+    let (pid, queue, index) = (free_pid(), libc::IPC_PRIVATE, ipc_id(3, 40));
+    let (mut next, mut other) = (open(), open());
+
+    let armed = next.arm(&[pid])?;
+    let kept = Command::new("true").status()?;
+    ensure(kept.success(), kept)?;
+    let refused = armed.fork(|| panic!("it runs"));
+    ensure(matches!(refused, Err(Error::UsedUp { action: Action::Fork, .. })), refused)?;
+    let waited = wait();
+    ensure(waited == Err(nix::errno::Errno::ECHILD), waited)?;
+
+    let armed = next.arm(&[free_pid()])?;
+    other.arm(&[free_pid() + 1])?.keep()?;
+    let refused = armed.thread(thread::Builder::new(), || panic!("it runs"));
+    ensure(matches!(refused, Err(Error::UsedUp { action: Action::Thread, .. })), refused)?;
+
+    let armed = next.arm(&[free_pid()])?;
+    other.arm(&[free_pid() + 1])?.keep()?;
+    let refused = armed.spawn(Command::new("sleep").arg("1000"));
+    ensure(matches!(refused, Err(Error::UsedUp { action: Action::Spawn, .. })), refused)?;
+
+    let armed = next.arm(&[index])?;
+    other.arm(&[index + 1])?.keep()?;
+    let refused = armed.message_queue(queue, 0o600);
+    ensure(matches!(refused, Err(Error::UsedUp { action: Action::MessageQueue, .. })), refused)?;
+    // It is free again.
+    let id = next.arm(&[index + 1])?.message_queue(queue, 0o600)?;
+    ensure(Id::from(id) == index + 1, id)
+}
+
+/// To signal a thread, and to change the user of all, libc needs its id.
+fn libc_knows_the_id() -> Outcome {
+    in_child(|| {
+        // SAFETY: It has no preconditions.
+        let main = unsafe { libc::pthread_self() };
+        // SAFETY: The thread runs until this one is joined. No signal is sent.
+        let killed = thread::spawn(move || unsafe { libc::pthread_kill(main, 0) });
+        assert_eq!(killed.join().unwrap(), 0);
+    })
+}
+
+fn thread_after_unshare() -> Outcome {
+    in_child(|| {
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        let refused = open().arm(&[free_pid()]).unwrap().thread(thread::Builder::new(), || ());
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("another pid namespace for children"), "{message}");
+    })
 }
 
 fn program_gets_its_id() -> Outcome {

@@ -6,15 +6,17 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode};
+use std::ptr;
 
 use anstream::eprintln;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nextid::NextId;
+use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 
-use crate::BAD;
 use crate::cli::{Object, Run, Segment, SemaphoreSet};
+use crate::{BAD, report};
 
 /// Runs a program in a process with chosen ids, and returns how it ended.
 pub fn run(mut next: NextId, run: &Run) -> Result<ExitCode> {
@@ -46,6 +48,18 @@ fn execute(run: &Run) -> i32 {
 #[derive(Serialize)]
 pub struct Created {
     id: i32,
+    #[serde(skip)]
+    remove: fn(i32) -> i32,
+}
+
+impl Created {
+    /// Prints its id, or removes it where that cannot be done: nobody would know of it.
+    pub fn report(&self, json: bool) -> Result<()> {
+        report::print(self, json).with_context(|| {
+            (self.remove)(self.id);
+            format!("cannot print the id {}, so the object is removed", self.id)
+        })
+    }
 }
 
 impl fmt::Display for Created {
@@ -56,18 +70,21 @@ impl fmt::Display for Created {
 
 pub fn queue(mut next: NextId, queue: &Object) -> Result<Created> {
     let id = next.arm(&[queue.id])?.message_queue(queue.key, queue.mode)?;
-    Ok(Created { id })
+    // SAFETY: IPC_RMID takes no pointer.
+    Ok(Created { id, remove: |id| unsafe { libc::msgctl(id, libc::IPC_RMID, ptr::null_mut()) } })
 }
 
 pub fn semaphores(mut next: NextId, set: &SemaphoreSet) -> Result<Created> {
     let armed = next.arm(&[set.object.id])?;
     let id = armed.semaphore_set(set.object.key, set.count, set.object.mode)?;
-    Ok(Created { id })
+    // SAFETY: IPC_RMID takes no pointer.
+    Ok(Created { id, remove: |id| unsafe { libc::semctl(id, 0, libc::IPC_RMID) } })
 }
 
 pub fn segment(mut next: NextId, segment: &Segment) -> Result<Created> {
     let size = usize::try_from(segment.size)?;
     let armed = next.arm(&[segment.object.id])?;
     let id = armed.shared_memory(segment.object.key, size, segment.object.mode)?;
-    Ok(Created { id })
+    // SAFETY: IPC_RMID takes no pointer.
+    Ok(Created { id, remove: |id| unsafe { libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()) } })
 }

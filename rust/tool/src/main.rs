@@ -43,13 +43,13 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Probe(output) => return probe(output.json),
         Command::Run(run) => return create::run(open()?, run),
         Command::Msg(queue) => {
-            report::print(&create::queue(open()?, queue)?, queue.output.json)?;
+            create::queue(open()?, queue)?.report(queue.output.json)?;
         }
         Command::Sem(set) => {
-            report::print(&create::semaphores(open()?, set)?, set.object.output.json)?;
+            create::semaphores(open()?, set)?.report(set.object.output.json)?;
         }
         Command::Shm(segment) => {
-            report::print(&create::segment(open()?, segment)?, segment.object.output.json)?;
+            create::segment(open()?, segment)?.report(segment.object.output.json)?;
         }
         Command::Show(process) => report::print(&show::show(process.pid)?, process.output.json)?,
         Command::Restore(options) => return restore::restore(cli.fallback, options),

@@ -8,11 +8,12 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
-use nextid::{Error, IPC_PRIVATE, Id, NextId};
+use nextid::{Action, Error, IPC_PRIVATE, Id, Ids, Method, NextId};
 use nix::libc;
 use nix::sys::utsname::uname;
 use serde::Serialize;
@@ -79,7 +80,10 @@ impl Probe {
     /// Asks the kernel.
     pub fn new() -> Result<Self> {
         let kernel = uname()?.release().to_string_lossy().into_owned();
-        let next_id = !matches!(NextId::open(), Err(Error::NotSupported));
+        let next_id = match NextId::open() {
+            Err(error @ Error::NoProc) => return Err(error.into()),
+            opened => !matches!(opened, Err(Error::NotSupported)),
+        };
         let mut checks = Vec::new();
         match NextId::open_or_fallback() {
             Ok(mut next) => check_all(&mut next, &mut checks)?,
@@ -100,13 +104,15 @@ impl Probe {
 }
 
 fn check_all(next: &mut NextId, checks: &mut Vec<Check>) -> Result<()> {
-    if next.method() == nextid::Method::NextId {
+    let has_file = next.method() == Method::NextId;
+    if has_file {
         checks.push(Check::new("arm ids", next.arm(&[1]).map(drop)));
     }
     let own = own_ids()?;
     for levels in 1..=own.len() {
         let what = match levels {
-            1 => "processes and threads".to_owned(),
+            1 if has_file => "processes and threads".to_owned(),
+            1 => "processes".to_owned(),
             2 => "  with an id in the pid namespace above".to_owned(),
             _ => format!("  with an id {} pid namespaces above", levels - 1),
         };
@@ -119,6 +125,9 @@ fn check_all(next: &mut NextId, checks: &mut Vec<Check>) -> Result<()> {
             },
         ));
     }
+    if !has_file {
+        checks.push(Check::new("threads", rewrite_last_pid()));
+    }
     checks.push(Check::new("System V IPC objects", create_queue(next)));
     Ok(())
 }
@@ -129,6 +138,20 @@ fn own_ids() -> Result<Vec<Id>> {
         fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
     Ok(ids.split_whitespace().rev().map(str::parse).collect::<Result<_, _>>()?)
+}
+
+/// Writes what it says to the sysctl that threads take without the file.
+fn rewrite_last_pid() -> nextid::Result<()> {
+    let path = "/proc/sys/kernel/ns_last_pid";
+    let written = fs::read_to_string(path).and_then(|pid| fs::write(path, pid.trim()));
+    let (action, ids) = (Action::Thread, Ids::default());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::NotPermitted { action, ids },
+        kind => {
+            let error = io::Error::new(kind, format!("cannot write {path}: {error}"));
+            Error::System { action, ids, error }
+        }
+    })
 }
 
 fn create_queue(next: &mut NextId) -> nextid::Result<()> {
