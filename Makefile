@@ -1,4 +1,4 @@
-# The front door. CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; BACKEND=uml boots it as a program;
+# The front door. Where a target boots one kernel, CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; BACKEND=uml boots it as a program;
 # KVER=7.2.12 takes another version of it; COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or
 # an unpacked tree. What is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in
 # results/, but for what cargo-fuzz leaves in rust/fuzz/.
@@ -34,7 +34,7 @@ fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minu
 restore: ## dump a running tree with the real CRIU, and restore it with nextid and with CRIU: before and after, side by side
 	@ktest/criu-demo $(config)
 
-zdtm: ## CRIU's own tests that are about ids, with CRIU as it is and with patches/criu, in about half an hour
+zdtm: ## CRIU's own tests that are about ids, with CRIU as it is and with patches/criu
 	@ktest/run $(config) --config criu zdtm
 
 upstream: ## the tree's own kselftests, without the series and with it, side by side

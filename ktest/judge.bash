@@ -2,12 +2,10 @@
 # for what comes out of it, CONFIG the options that choose the kernel.
 # shellcheck shell=bash disable=SC2153
 
-ktap_skip() { printf 'KTAP version 1\n1..1\nok 1 suite # SKIP %s\n' "$1"; }
-
 # Whether the suite has printed any result: one that is lost on the way must not pass.
 printed_something() { grep -qE '^ +(not )?ok ' "$RESULTS/$SUITE.ktap"; }
 
-# in_guest [--backend uml] COMMAND...: COMMAND prints KTAP in a guest.
+# in_guest [--backend vng|uml] COMMAND...: COMMAND prints KTAP in a guest.
 in_guest() {
 	local options=("${CONFIG[@]}")
 	[[ $1 != --backend ]] || { options+=("$1" "$2"); shift 2; }

@@ -32,6 +32,13 @@ die() {
 	exit 1
 }
 
+# The work tree, in step with patches/. The script starts anew where another version has come to stand in for KVER meanwhile.
+ARGUMENTS=("$@")
+update_tree() {
+	"$TOP/qemu/tree"
+	[[ ! -e $CACHE/src/instead-of-$KVER ]] || exec "$0" "${ARGUMENTS[@]}"
+}
+
 # at_least VERSION MINIMUM
 at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1) == "$2" ]]; }
 
