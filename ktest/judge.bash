@@ -5,11 +5,11 @@
 # Whether the suite has printed any result: one that is lost on the way must not pass.
 printed_something() { grep -qE '^ +(not )?ok ' "$RESULTS/$SUITE.ktap"; }
 
-# in_guest [--backend vng|uml] COMMAND...: COMMAND prints KTAP in a guest.
+# in_guest [--backend vng|uml] [--timeout SECONDS] COMMAND...: COMMAND prints KTAP in a guest.
 in_guest() {
-	local options=("${CONFIG[@]}")
-	[[ $1 != --backend ]] || { options+=("$1" "$2"); shift 2; }
-	judged "$TOP/qemu/guest" "${options[@]}" --timeout "${LIMIT:-900}" --console "$RESULTS/$SUITE.console" -- "$TOP/ktest/leaks" "$@"
+	local options=("${CONFIG[@]}" --timeout 900)
+	while [[ $1 == --* ]]; do options+=("$1" "$2"); shift 2; done
+	judged "$TOP/qemu/guest" "${options[@]}" --console "$RESULTS/$SUITE.console" -- "$TOP/ktest/leaks" "$@"
 }
 
 # judged COMMAND...: COMMAND boots a guest, as qemu/guest does, that prints KTAP. Two more tests follow: the guest lived to

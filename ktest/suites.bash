@@ -83,7 +83,7 @@ prepare_stress-long() { prepare_stress; }
 prepare_faults() { prepare_stress; }
 steps_stress-long() { echo $((${ROUNDS:-50} + 3)); }
 suite_stress() { in_guest "$stress" rounds; }
-suite_stress-long() { LIMIT=14400 in_guest "$stress" rounds --rounds "${ROUNDS:-50}" --arms 20000 --seed "${SEED:-1}"; }
+suite_stress-long() { in_guest --timeout 14400 "$stress" rounds --rounds "${ROUNDS:-50}" --arms 20000 --seed "${SEED:-1}"; }
 suite_faults() { in_guest "$stress" faults; }
 
 # restore: the library and the tool, which restores what the real CRIU dumps; and CRIU restores it, too.
@@ -102,7 +102,7 @@ suite_restore() {
 
 # zdtm: CRIU's own tests that are about ids, with CRIU as it is and with patches/criu/, which takes --config criu.
 prepare_zdtm() { "$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched; }
-suite_zdtm() { LIMIT=7200 in_guest "$TOP/ktest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
+suite_zdtm() { in_guest --timeout 7200 "$TOP/ktest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
 
 # upstream: the tree's own kselftests, on the kernel without the series and on the one with it. Where results differ, it may
 # be by chance: such a program is run again, often, on both.
