@@ -132,8 +132,9 @@ run_upstream() { # TIMES SELECTION...
 			sh -c 'times=$1; shift; for i in $(seq "$times"); do "$@"; done' sh "$1" \
 			"$CACHE/upstream-$KVER/run_kselftest.sh" --override-timeout 180 "${@:2}" >>"$RESULTS/upstream.$kernel" 2>&1 || status=$?
 		((status != 124 && status != 125)) || { not_alive='not '; tail -n 30 "$RESULTS/upstream.$kernel" | sed 's/^/# /'; }
+		# Trouble that the kernel has without the series is not the series'.
+		[[ $kernel == pristine ]] || "$TOP/ktest/splats" "$console" | sed 's/^/# /' || not_clean='not '
 	done
-	"$TOP/ktest/splats" "$console" | sed 's/^/# /' || not_clean='not '
 }
 
 # mutate: each rule taken out of the kernel, in a copy of the tree.
