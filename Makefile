@@ -1,7 +1,7 @@
-# The front door. Where a target boots one kernel, CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; BACKEND=uml boots it as a program;
-# KVER=7.2.12 takes another version of it; COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or
-# an unpacked tree. What is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in
-# results/, but for what cargo-fuzz leaves in rust/fuzz/.
+# The front door. For run, test, kunit, selftest, stress, restore, zdtm, upstream, kernel and shell, CONFIG="kasan ..." adds
+# kernel-config/kasan.config to the kernel, and BACKEND=uml boots it as a program. KVER=7.2.12 takes another version of
+# it; COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked tree. What is derived
+# lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in rust/fuzz/.
 
 .DEFAULT_GOAL := help
 .PHONY: help run test kunit selftest stress fuzz restore zdtm upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
@@ -47,7 +47,7 @@ bench: ## next_id beside every other way to choose an id: Documentation/performa
 	@ktest/bench-run
 
 check: ## every static check
-	@ktest/run $(config) checks-all
+	@ktest/run checks-all
 
 send-check: ## write the series as mails to results/send/, and see that git am makes of them what quilt makes of it
 	@qemu/send-check
