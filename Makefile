@@ -7,7 +7,6 @@
 .PHONY: help run test kunit selftest stress fuzz restore zdtm upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
-cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nextid
 export KVER KSRC COMPILER
 
 help: ## this list
@@ -77,4 +76,4 @@ clean: ## remove what is derived in the checkout
 	rm -rf results rust/target rust/fuzz/target rust/fuzz/artifacts rust/fuzz/coverage
 
 distclean: clean ## remove the cache as well: sources, tree, builds, tools
-	rm -rf "$(cache)" "$(cache)"-apart-*
+	@bash -c '. "$$0"; say "rm -rf $$CACHE $$CACHE-apart-*"; rm -rf "$$CACHE"{,-apart-*}' qemu/common.bash

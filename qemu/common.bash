@@ -7,7 +7,8 @@ TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=qemu/versions
 . "$TOP/qemu/versions"
 
-CACHE=${XDG_CACHE_HOME:-${HOME:?is not set: set HOME or XDG_CACHE_HOME}/.cache}/nextid
+[[ ${XDG_CACHE_HOME:-} == /* ]] || XDG_CACHE_HOME=${HOME:?is not set: set HOME or XDG_CACHE_HOME}/.cache # a relative one is to be ignored
+CACHE=$XDG_CACHE_HOME/nextid
 TOOLS=$CACHE/tools
 LOGS=$CACHE/log
 KVER=${KVER:-$KERNEL}
