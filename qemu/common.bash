@@ -18,8 +18,6 @@ TREE=$CACHE/linux-$TREE_NAME
 export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
 # One for each checkout: cargo takes for fresh what another one, with files of another age, has built.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/cargo/target${TOP//\//-}}
-mkdir -p "$CACHE/src" "$CACHE/build" "$CACHE/run" "$TOOLS/bin" "$LOGS"
-
 # What runs a command in the guest, whose output is no terminal, as it would run on this one.
 IN_COLOUR=(env)
 [[ ! -t 1 || -n ${NO_COLOR:-} ]] || IN_COLOUR+=(CLICOLOR_FORCE=1)
@@ -32,6 +30,15 @@ die() {
 	[[ -z ${2:-} ]] || say "       $2"
 	exit 1
 }
+
+# kbuild, overlays and QEMU part words at these characters; in the guest, folders of its own are in place of these.
+for folder in "$TOP" "$CACHE" "$(realpath -m "$TOP")" "$(realpath -m "$CACHE")"; do
+	[[ $folder != *[[:space:]:,]* ]] || die "$folder: no white space, ':' or ',' can be in this path" \
+		"Move the checkout, or name another folder for the cache: XDG_CACHE_HOME=FOLDER"
+	[[ ! $folder/ =~ ^/(dev|proc|run|sys|var/cache|var/log|var/tmp)/ ]] || die "$folder: the guest does not see this folder" \
+		"Move the checkout, or name another folder for the cache: XDG_CACHE_HOME=FOLDER"
+done
+mkdir -p "$CACHE/src" "$CACHE/build" "$CACHE/run" "$TOOLS/bin" "$LOGS"
 
 # The work tree, in step with patches/. The script starts anew where another version has come to stand in for KVER meanwhile.
 ARGUMENTS=("$@")
