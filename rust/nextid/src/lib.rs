@@ -47,9 +47,10 @@
 //!
 //! # Permission
 //!
-//! Arming takes `CAP_CHECKPOINT_RESTORE` or `CAP_SYS_ADMIN` in the caller's user namespace, and took
-//! it when the file was opened; creating takes one of them in the user namespace that owns each pid namespace, or the IPC namespace, that
-//! an id is asked of. Who is root in a user namespace of their own can restore inside it.
+//! Arming takes `CAP_CHECKPOINT_RESTORE` or `CAP_SYS_ADMIN` in the caller's user namespace, both now
+//! and when the file was opened. Creating takes one of them in the user namespace that owns each pid
+//! namespace, or the IPC namespace, for which an id is given. Root in a user namespace can restore
+//! inside it.
 
 mod error;
 mod fallback;

@@ -63,9 +63,9 @@ impl Child {
 impl Armed<'_> {
     /// Forks a process with these ids, which runs `child` and exits with what it returns.
     ///
-    /// The child does not run the parent's exit handlers, nor flush its buffers; it exits with 101
-    /// where `child` panics, or does not run as the ids were used up. The `next_id` file of the parent is closed there, where it is of no
-    /// use.
+    /// The child does not run the parent's exit handlers, nor flush its buffers. It exits with 101
+    /// where `child` panics, or where something else used the ids up (`child` then does not run).
+    /// The parent's `next_id` file is closed in it.
     ///
     /// The id in the caller's own pid namespace is not the first where `unshare(CLONE_NEWPID)` or
     /// `setns(2)` came before: `ids[0]` then is the one in the namespace chosen for children. In a
