@@ -262,6 +262,9 @@ fn contention(results: &Results) -> Result<String> {
 fn growth(results: &Results, groups: &[&str]) -> Result<String> {
     let mut text = String::new();
     for group in groups {
+        if !text.is_empty() {
+            text.push('\n');
+        }
         let all = results.group(ON, Unit::Instructions, group);
         let (cases, sizes) = axes(&all);
         writeln!(text, "| {group}, instructions each | {} |", sizes_row(&sizes))?;
@@ -271,7 +274,6 @@ fn growth(results: &Results, groups: &[&str]) -> Result<String> {
                 sizes.iter().map(|&size| number(results.instructions(group, case, Some(size))));
             writeln!(text, "| {case} | {} |", values.collect::<Vec<_>>().join(" | "))?;
         }
-        text.push('\n');
     }
     Ok(text)
 }
@@ -295,9 +297,9 @@ fn axes<'a>(measurements: &[&'a Measurement]) -> (Vec<&'a str>, Vec<u64>) {
 }
 
 fn memory(results: &Results) -> Result<String> {
-    let mut text = String::from(
-        "| ids | bytes charged | 8 bytes an id and a page | |\n| ---: | ---: | ---: | ---: |\n",
-    );
+    let bound = goals::MEMORY_BOUND;
+    let mut text =
+        format!("| ids | bytes charged | {bound} | |\n| ---: | ---: | ---: | ---: |\n");
     for m in results.group(ON, Unit::Bytes, "memory") {
         let Some(size) = m.size else { continue };
         let (used, bound) = (m.median(), goals::memory_bound(size));
