@@ -298,8 +298,7 @@ fn axes<'a>(measurements: &[&'a Measurement]) -> (Vec<&'a str>, Vec<u64>) {
 
 fn memory(results: &Results) -> Result<String> {
     let bound = goals::MEMORY_BOUND;
-    let mut text =
-        format!("| ids | bytes charged | {bound} | |\n| ---: | ---: | ---: | ---: |\n");
+    let mut text = format!("| ids | bytes charged | {bound} | |\n| ---: | ---: | ---: | ---: |\n");
     for m in results.group(ON, Unit::Bytes, "memory") {
         let Some(size) = m.size else { continue };
         let (used, bound) = (m.median(), goals::memory_bound(size));
