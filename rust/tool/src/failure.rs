@@ -29,6 +29,18 @@ impl fmt::Display for InUse {
 
 impl std::error::Error for InUse {}
 
+/// A dump of what this tool does not know how to make.
+#[derive(Debug)]
+pub struct NotUnderstood(pub String);
+
+impl fmt::Display for NotUnderstood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotUnderstood {}
+
 /// What went wrong in a process that was being restored.
 #[derive(Debug)]
 pub struct Remote {
@@ -67,7 +79,7 @@ pub fn status(error: &anyhow::Error) -> u8 {
         if cause.is::<InUse>() {
             return IN_USE;
         }
-        if cause.is::<criu_images::Error>() {
+        if cause.is::<criu_images::Error>() || cause.is::<NotUnderstood>() {
             return BAD_IMAGES;
         }
     }

@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         test("restore_that_fails_is_undone", root, restore_that_fails_is_undone),
         test("restore_that_cannot_print", root, restore_that_cannot_print),
         test("restore_of_damaged_images", None, restore_of_damaged_images),
+        test("restore_of_what_cannot_have_been", None, restore_of_what_cannot_have_been),
         test("dry_run", None, dry_run),
         test("names_that_a_terminal_would_obey", None, names_that_a_terminal_would_obey),
         test("completions_and_man_page", None, completions_and_man_page),
@@ -658,6 +659,13 @@ fn restore_of_damaged_images() -> Outcome {
     let copy = damaged("container", "pstree.img", &[8, 46, 16, 43], &[8, 46, 16, 99])?;
     let output = restore_in_vain(copy.path())?;
     expect_error(&output, 7, "process 46 comes before its parent 99, or without it")
+}
+
+fn restore_of_what_cannot_have_been() -> Outcome {
+    let member = [8, 46, 16, 43, 24, 43, 32, 43];
+    let copy = damaged("container", "pstree.img", &member, &[8, 46, 16, 43, 24, 43, 32, 99])?;
+    let output = restore_in_vain(copy.path())?;
+    expect_error(&output, 7, "process 46 is in session 99, which no parent of it can have been in")
 }
 
 fn dry_run() -> Outcome {

@@ -12,6 +12,8 @@ use nextid::{Id, NextId};
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 
+use crate::failure::NotUnderstood;
+
 /// Sets the limits of `ipc`, creates all its objects, and calls `progress` after each.
 pub fn restore(next: &mut NextId, ipc: &Ipc, progress: impl Fn()) -> Result<()> {
     for limit in &ipc.limits {
@@ -74,7 +76,7 @@ fn restore_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {
 fn restore_semaphores(next: &mut NextId, set: &SemaphoreSet) -> Result<()> {
     let Permissions { id, key, mode, .. } = set.permissions;
     let count = u16::try_from(set.values.len())
-        .with_context(|| format!("semaphore set {id} has {} semaphores", set.values.len()))?;
+        .map_err(|_| NotUnderstood(format!("set {id} has {} semaphores", set.values.len())))?;
     next.arm(&[Id::from(id)])?.semaphore_set(key, count, mode)?;
 
     // SAFETY: All-zero bytes are a valid `semid_ds`.
@@ -96,7 +98,7 @@ fn restore_segment(next: &mut NextId, segment: &Segment) -> Result<()> {
     let size = usize::try_from(segment.size)?;
     ensure!(
         segment.huge_pages == 0,
-        "segment {id} has huge pages, which this tool does not restore"
+        NotUnderstood(format!("segment {id} has huge pages, which this tool does not restore"))
     );
     next.arm(&[Id::from(id)])?.shared_memory(key, size, mode)?;
 

@@ -10,9 +10,12 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Result, bail, ensure};
 use criu_images::{Dump, Process};
 use nextid::Id;
+
+use crate::failure::NotUnderstood;
+
+type Result<T> = std::result::Result<T, NotUnderstood>;
 
 /// How to make a tree.
 #[derive(Debug)]
@@ -55,12 +58,13 @@ impl Plan {
     /// Plans the tree of `dump`. A helper that needs no certain id gets one of which `is_free` holds.
     pub fn new(dump: &Dump, is_free: impl Fn(i32) -> bool) -> Result<Self> {
         let first = &dump.processes[0];
-        ensure!(
-            !dump.own_pid_namespace || first.pid == 1,
-            "the dump is a part of a pid namespace: its first process is {}, and a new namespace \
-             begins with 1",
-            first.pid
-        );
+        if dump.own_pid_namespace && first.pid != 1 {
+            return Err(NotUnderstood(format!(
+                "the dump is a part of a pid namespace: its first process is {}, and a new \
+                 namespace begins with 1",
+                first.pid
+            )));
+        }
         let mut planner = Planner::new(&dump.processes, &is_free);
         planner.plan_sessions()?;
         planner.plan_groups();
@@ -80,7 +84,9 @@ impl Plan {
         match is_forked.iter().position(|&it| !it) {
             Some(place) => {
                 let Node { pid, session, .. } = self.nodes[place];
-                bail!("process {pid} is in session {session}, which is led from below it")
+                Err(NotUnderstood(format!(
+                    "process {pid} is in session {session}, which is led from below it"
+                )))
             }
             None => Ok(()),
         }
@@ -140,17 +146,20 @@ impl<'a> Planner<'a> {
         for place in 1..self.processes.len() {
             let node = &self.plan.nodes[place];
             let (pid, session) = (node.pid, node.session);
-            let Some(maker) = node.maker else { bail!("process {pid} has no parent") };
+            let Some(maker) = node.maker else {
+                return Err(NotUnderstood(format!("process {pid} has no parent")));
+            };
             if node.leads_session() || self.plan.nodes[maker].session == session {
                 continue;
             }
             if self.be_born_into(maker, session) {
                 continue;
             }
-            ensure!(
-                maker == 0 && session != 0,
-                "process {pid} is in session {session}, which no parent of it can have been in"
-            );
+            if maker != 0 || session == 0 {
+                return Err(NotUnderstood(format!(
+                    "process {pid} is in session {session}, which no parent of it can have been in"
+                )));
+            }
             let helper = self.session_helper(session);
             self.plan.nodes[place].maker = Some(helper);
         }
