@@ -466,7 +466,7 @@ mod tests {
         let second = i32::from_ne_bytes(second);
 
         let dump = dump(first.as_raw(), second);
-        let plan = Plan::new(&dump, |_| true).unwrap();
+        let plan = Plan::new(&dump, Iterator::collect).unwrap();
         drop(Tree { first, dump: &dump, plan: &plan });
         assert_eq!(kill(first, None), Err(Errno::ESRCH));
         assert_eq!(kill(Pid::from_raw(second), None), Err(Errno::ESRCH));
@@ -478,7 +478,7 @@ mod tests {
         let start = Instant::now();
         // No process has such an id, so that the parent of none is there.
         let dump = dump(i32::MAX, 1);
-        let plan = Plan::new(&dump, |_| true).unwrap();
+        let plan = Plan::new(&dump, Iterator::collect).unwrap();
         let ((even_gate, _), (odd_gate, _), (mut ready, mut report)) =
             (pipe().unwrap(), pipe().unwrap(), pipe().unwrap());
         let crew = Crew {

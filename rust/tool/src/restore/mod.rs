@@ -8,6 +8,7 @@ mod plan;
 mod view;
 
 use std::fs;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use anstream::eprintln;
 use anyhow::{Context, Result, ensure};
 use criu_images::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
-use nextid::{Id, pids_in_use};
+use nextid::{Holder, Id, pids_in_use};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 
@@ -32,7 +33,15 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
         // In a namespace of its own nothing is in use.
         if dump.own_pid_namespace { Vec::new() } else { pids_in_use(ids) }
     };
-    let plan = Plan::new(&dump, |pid| in_use(&[pid.into()]).is_empty())?;
+    let free = |pids: Range<i32>| {
+        let holders = in_use(&pids.clone().map(Id::from).collect::<Vec<_>>());
+        let used = |pid| {
+            let is_it = |it: &Holder| matches!(it, Holder::Task { id, .. } if *id == Id::from(pid));
+            holders.iter().any(is_it)
+        };
+        pids.filter(|&pid| !used(pid)).collect()
+    };
+    let plan = Plan::new(&dump, free)?;
     let in_use = in_use(&plan.ids(&dump));
     let objects = dump
         .ipc

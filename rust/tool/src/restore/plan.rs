@@ -8,7 +8,8 @@
 //! takes the place of the parent, and ends when all are born. A helper also stands in for the
 //! leader of a process group that has ended, until the others have joined.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use criu_images::{Dump, Process};
 use nextid::Id;
@@ -55,8 +56,9 @@ impl Node {
 }
 
 impl Plan {
-    /// Plans the tree of `dump`. A helper that needs no certain id gets one of which `is_free` holds.
-    pub fn new(dump: &Dump, is_free: impl Fn(i32) -> bool) -> Result<Self> {
+    /// Plans the tree of `dump`. A helper that needs no certain id gets one that `free` leaves of a
+    /// range of them.
+    pub fn new(dump: &Dump, free: impl Fn(Range<i32>) -> Vec<i32>) -> Result<Self> {
         let first = &dump.processes[0];
         if dump.own_pid_namespace && first.pid != 1 {
             return Err(NotUnderstood(format!(
@@ -65,7 +67,7 @@ impl Plan {
                 first.pid
             )));
         }
-        let mut planner = Planner::new(&dump.processes, &is_free);
+        let mut planner = Planner::new(&dump.processes, &free);
         planner.plan_sessions()?;
         planner.plan_groups();
         let plan = planner.finish();
@@ -119,14 +121,15 @@ struct Planner<'a> {
     places: HashMap<i32, usize>,
     /// The session that a leader of another one has to be born into.
     births: HashMap<usize, i32>,
-    /// The next id that may be free for a helper which needs no certain one.
-    spare: i32,
-    /// Whether nothing outside the tree has an id.
-    is_free: &'a dyn Fn(i32) -> bool,
+    /// Ids for helpers which need no certain one, and where to look for more.
+    spares: std::vec::IntoIter<i32>,
+    look: i32,
+    /// The ids of a range that nothing outside the tree has.
+    free: &'a dyn Fn(Range<i32>) -> Vec<i32>,
 }
 
 impl<'a> Planner<'a> {
-    fn new(processes: &'a [Process], is_free: &'a dyn Fn(i32) -> bool) -> Self {
+    fn new(processes: &'a [Process], free: &'a dyn Fn(Range<i32>) -> Vec<i32>) -> Self {
         let node = |process: &Process| Node {
             pid: process.pid,
             session: process.session,
@@ -139,7 +142,8 @@ impl<'a> Planner<'a> {
         let places = processes.iter().enumerate().map(|(i, process)| (process.pid, i)).collect();
         let nodes = processes.iter().map(node).collect();
         let births = HashMap::new();
-        Self { processes, plan: Plan { nodes }, places, births, spare: 300, is_free }
+        let spares = Vec::new().into_iter();
+        Self { processes, plan: Plan { nodes }, places, births, spares, look: 301, free }
     }
 
     fn plan_sessions(&mut self) -> Result<()> {
@@ -228,20 +232,20 @@ impl<'a> Planner<'a> {
 
     /// An id that nothing has, in the tree or outside.
     fn spare_pid(&mut self) -> i32 {
-        let threads = self.processes.iter().flat_map(|process| &process.threads);
-        let threads: Vec<i32> = threads.map(|thread| thread.tid).collect();
-        let groups: Vec<i32> =
-            self.plan.nodes.iter().flat_map(|it| [it.group, it.session]).collect();
+        /// So many are looked for at once: each look goes through all of /proc.
+        const BATCH: i32 = 1000;
+
         loop {
-            self.spare += 1;
-            let spare = &self.spare;
-            if !self.places.contains_key(spare)
-                && !threads.contains(spare)
-                && !groups.contains(spare)
-                && (self.is_free)(*spare)
-            {
-                return *spare;
+            if let Some(spare) = self.spares.next() {
+                return spare;
             }
+            let nodes = self.plan.nodes.iter().flat_map(|it| [it.pid, it.group, it.session]);
+            let threads = self.processes.iter().flat_map(|process| &process.threads);
+            let own: HashSet<i32> = nodes.chain(threads.map(|thread| thread.tid)).collect();
+            let mut free = (self.free)(self.look..self.look + BATCH);
+            free.retain(|pid| !own.contains(pid));
+            self.spares = free.into_iter();
+            self.look += BATCH;
         }
     }
 
@@ -289,7 +293,7 @@ mod tests {
 
     /// The plan for a tree outside of which nothing is.
     fn plan(processes: &[(i32, usize, i32, i32)]) -> Result<Plan> {
-        Plan::new(&dump(processes), |_| true)
+        Plan::new(&dump(processes), Iterator::collect)
     }
 
     /// Each process as its maker's list tells it: "maker early child", "maker late child".
@@ -333,7 +337,7 @@ mod tests {
     #[test]
     fn a_helper_has_an_id_that_is_free() {
         let tree = [(1, 0, 1, 1), (7, 0, 7, 7), (8, 0, 7, 7), (301, 0, 1, 1)];
-        let plan = Plan::new(&dump(&tree), |pid| pid > 303).unwrap();
+        let plan = Plan::new(&dump(&tree), |pids| pids.filter(|&pid| pid > 303).collect()).unwrap();
         assert_eq!(forks(&plan), ["1 late 7", "1 late 301", "7 late 304", "304 late 8"]);
     }
 
@@ -355,7 +359,7 @@ mod tests {
     fn a_group_outside_the_tree_needs_no_helper() {
         let mut dump = dump(&[(70, 0, 60, 50), (71, 0, 60, 50)]);
         dump.own_pid_namespace = false;
-        assert_eq!(forks(&Plan::new(&dump, |_| true).unwrap()), ["70 late 71"]);
+        assert_eq!(forks(&Plan::new(&dump, Iterator::collect).unwrap()), ["70 late 71"]);
     }
 
     #[test]
