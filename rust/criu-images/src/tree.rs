@@ -58,6 +58,10 @@ pub enum State {
 }
 
 impl State {
+    fn is_zombie(self) -> bool {
+        matches!(self, Self::Zombie { .. })
+    }
+
     /// The states of a task: `TASK_*` of CRIU's `task-state.h`.
     fn of(state: u32, exit_code: u32) -> Option<Self> {
         match state {
@@ -118,7 +122,10 @@ impl Tree {
             )));
         };
 
-        let parent = self.parent_of(image, entry)?;
+        let parent = self.parent_of(image, entry, state)?;
+        if state.is_zombie() && entry.threads.len() > 1 {
+            return Err(image.invalid(format!("process {pid} has ended, but not all its threads")));
+        }
         self.check_namespace(folder, image, entry, core_entry.ids)?;
         // The first is the process itself; CRIU reads it nowhere, and writes nonsense for a zombie.
         let threads =
@@ -150,11 +157,17 @@ impl Tree {
         Ok(pid)
     }
 
-    fn parent_of(&self, image: &Image, entry: &PstreeEntry) -> Result<Option<usize>> {
+    fn parent_of(&self, image: &Image, entry: &PstreeEntry, state: State) -> Result<Option<usize>> {
         match (entry.ppid, self.processes.is_empty()) {
+            (0, true) if state.is_zombie() => {
+                Err(image.invalid(format!("the first process, {}, has ended", entry.pid)))
+            }
             (0, true) => Ok(None),
             (0, false) => Err(image.invalid(format!("process {} has no parent", entry.pid))),
             (ppid, _) => match self.places.get(&ppid) {
+                Some(&parent) if self.processes[parent].state.is_zombie() => Err(image.invalid(
+                    format!("process {} is the child of {ppid}, which has ended", entry.pid),
+                )),
                 Some(&parent) => Ok(Some(parent)),
                 None => Err(image.invalid(format!(
                     "process {} comes before its parent {ppid}, or without it",
@@ -199,9 +212,10 @@ impl Tree {
     }
 }
 
-/// The name that CRIU makes of `comm`: the images of another program may have a longer one.
+/// The name that CRIU makes of `comm`: the images of another program may have a longer one, or one
+/// that does not end with its first zero byte.
 fn name(comm: &[u8]) -> Vec<u8> {
-    comm[..comm.len().min(MAX_NAME)].to_vec()
+    comm.iter().copied().take_while(|&byte| byte != 0).take(MAX_NAME).collect()
 }
 
 fn optional_pid(image: &Image, what: &str, id: u32) -> Result<i32> {

@@ -91,6 +91,12 @@ fn a_name_that_is_cut_in_a_character() {
 }
 
 #[test]
+fn a_name_with_a_zero_byte_ends_there() {
+    let dump = changed("core-43.img", b"session", b"ses\0ion");
+    assert_eq!(dump.processes[2].name, b"ses");
+}
+
+#[test]
 fn a_name_that_is_too_long() {
     let copy = edited("core-48.img", |bytes| {
         let place = bytes.windows(8).position(|bytes| bytes == b"\x32\x06zombie").unwrap();
@@ -284,6 +290,20 @@ fn a_zombie_that_did_not_end() {
     });
     let expected = "core-48.img, byte 8: process 48 in state 2, ended with 0x13: there is no such";
     assert_eq!(error, expected);
+}
+
+/// A process that has ended leaves neither children nor threads.
+#[test]
+fn zombies_in_the_way() {
+    let zombie = fs::read(folder().join("core-48.img")).unwrap();
+    let cases = [
+        ("core-1.img", "pstree.img, byte 8: the first process, 1, has ended"),
+        ("core-42.img", "pstree.img, byte 22: process 42 has ended, but not all its threads"),
+        ("core-43.img", "pstree.img, byte 54: process 46 is the child of 43, which has ended"),
+    ];
+    for (core, expected) in cases {
+        assert_eq!(damaged(core, |bytes| bytes.clone_from(&zombie)), expected);
+    }
 }
 
 #[test]
