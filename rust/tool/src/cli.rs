@@ -42,7 +42,7 @@ Exit status:
   6    an id is out of range, or there are more ids than pid namespaces
   7    the images of a dump are damaged, or not understood
 `nextid run` exits as its program does: with 126 or 127 where it cannot be executed or found, and
-with 128 + n where signal n ended it. 3 to 6 from it may be either's; its own are told on standard
+with 128 + n where signal n ended it. 1 to 6 from it may be either's; its own are told on standard
 error.";
 
 #[derive(Debug, Subcommand)]

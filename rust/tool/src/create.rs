@@ -8,7 +8,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode};
 use std::ptr;
 
-use anstream::eprintln;
 use anyhow::{Context, Result};
 use nextid::NextId;
 use nix::libc;
@@ -40,7 +39,10 @@ pub fn run(mut next: NextId, run: &Run) -> Result<ExitCode> {
 fn execute(run: &Run) -> i32 {
     let (program, arguments) = run.command.split_first().expect("it is a required argument");
     let error = Command::new(program).args(arguments).exec();
-    eprintln!("{BAD}nextid:{BAD:#} cannot run {}: {error}", program.to_string_lossy());
+    report::tell(format_args!(
+        "{BAD}nextid:{BAD:#} cannot run {}: {error}",
+        program.to_string_lossy()
+    ));
     if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
 }
 

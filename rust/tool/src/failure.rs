@@ -5,6 +5,7 @@
 use std::fmt;
 
 use nextid::{Error, Holder};
+use nix::errno::Errno;
 
 pub const OTHER: u8 = 1;
 pub const NOT_SUPPORTED: u8 = 3;
@@ -41,6 +42,27 @@ impl fmt::Display for NotUnderstood {
 
 impl std::error::Error for NotUnderstood {}
 
+/// A namespace that could not be made.
+#[derive(Debug)]
+pub struct NoNamespace {
+    pub kind: &'static str,
+    pub error: Errno,
+}
+
+impl fmt::Display for NoNamespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot make {} namespace: {}", self.kind, self.error)?;
+        if self.error == Errno::EPERM {
+            f.write_str(
+                "; that takes CAP_SYS_ADMIN: be root, or run it by unshare --user --map-root-user",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for NoNamespace {}
+
 /// What went wrong in a process that was being restored.
 #[derive(Debug)]
 pub struct Remote {
@@ -75,6 +97,9 @@ pub fn status(error: &anyhow::Error) -> u8 {
         }
         if let Some(remote) = cause.downcast_ref::<Remote>() {
             return remote.status;
+        }
+        if let Some(NoNamespace { error: Errno::EPERM, .. }) = cause.downcast_ref() {
+            return NOT_PERMITTED;
         }
         if cause.is::<InUse>() {
             return IN_USE;

@@ -13,11 +13,11 @@ mod show;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use nextid::{Method, NextId};
+use nextid::{Error, Method, NextId};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use cli::{Cli, Command};
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{BAD}nextid:{BAD:#} {error:#}");
+            report::tell(format_args!("{BAD}nextid:{BAD:#} {error:#}"));
             failure::status(&error).into()
         }
     }
@@ -74,7 +74,9 @@ fn man(command: Option<&str>) -> Result<Vec<u8>> {
     let mut page = Cli::command();
     page.build();
     if let Some(name) = command {
-        let found = page.find_subcommand(name).with_context(|| format!("no command {name}"))?;
+        let Some(found) = page.find_subcommand(name) else {
+            page.error(ErrorKind::InvalidValue, format!("no command {name}")).exit();
+        };
         page = found.clone().display_name(format!("nextid-{name}"));
     }
     let mut text = Vec::new();
@@ -83,13 +85,20 @@ fn man(command: Option<&str>) -> Result<Vec<u8>> {
 }
 
 /// Opens the file of this thread, or goes without and says so.
-fn open(fallback: bool) -> nextid::Result<NextId> {
+fn open(fallback: bool) -> Result<NextId> {
     if !fallback {
-        return NextId::open();
+        let next = NextId::open();
+        return match next {
+            Err(Error::NotSupported) => next.context("without --fallback, this takes next_id"),
+            _ => Ok(next?),
+        };
     }
     let next = NextId::open_or_fallback()?;
     if next.method() == Method::Fallback {
-        eprintln!("{NOTE}nextid:{NOTE:#} this kernel has no next_id; using {}", next.method());
+        report::tell(format_args!(
+            "{NOTE}nextid:{NOTE:#} this kernel has no next_id; using {}",
+            next.method()
+        ));
     }
     Ok(next)
 }

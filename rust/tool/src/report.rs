@@ -20,6 +20,11 @@ pub fn print<R: Display + Serialize>(report: &R, json: bool) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Tells something on standard error, where that can be written to.
+pub fn tell(text: impl Display) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
 /// A name as it can be shown: it may hold what a terminal would obey.
 pub fn printable(name: &str) -> String {
     name.replace(char::is_control, "?")

@@ -24,12 +24,13 @@ use nextid::{Method, NextId};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{Id as WaitId, WaitPidFlag, wait, waitid, waitpid};
 use nix::unistd::{self, Pid};
 
+use super::new_namespace;
 use super::plan::{Node, Plan};
 use crate::failure::{self, Remote};
 
@@ -51,7 +52,7 @@ pub fn make<'a>(
     let ((even_gate, even_key), (odd_gate, odd_key)) = (pipe()?, pipe()?);
     crate::heed_children()?;
     if dump.own_pid_namespace {
-        unshare(CloneFlags::CLONE_NEWPID).context("cannot make a pid namespace")?;
+        new_namespace("a pid", CloneFlags::CLONE_NEWPID)?;
     } else {
         // What is left of a tree whose first process is gone is to be found: see `Tree::drop()`.
         prctl::set_child_subreaper(true)?;

@@ -12,7 +12,6 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anstream::eprintln;
 use anyhow::{Context, Result, ensure};
 use criu_images::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,7 +20,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 
 use crate::cli::Restore;
-use crate::failure::{self, InUse};
+use crate::failure::{self, InUse, NoNamespace};
 use crate::report;
 use plan::Plan;
 use view::View;
@@ -64,7 +63,7 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     let mut next = crate::open(fallback)?;
     let bar = progress_bar(plan.nodes.len() + objects);
     if let Some(ipc) = &dump.ipc {
-        unshare(CloneFlags::CLONE_NEWIPC).context("cannot make an IPC namespace")?;
+        new_namespace("an IPC", CloneFlags::CLONE_NEWIPC)?;
         ipc::restore(&mut next, ipc, || bar.inc(1))?;
     }
     let tree = make::make(next, &dump, &plan, options.detach, || bar.inc(1))?;
@@ -74,17 +73,22 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     report::print(&View::new(&dump, Some(first.as_raw()), &[]), options.output.json)
         .context("cannot print what was restored, so all that was made is undone")?;
     let threads: usize = dump.processes.iter().map(|process| process.threads.len()).sum();
-    eprintln!(
+    report::tell(format_args!(
         "restored {} processes, {threads} threads and {objects} IPC objects in {:.3} s; the first \
          process is {first} here",
         dump.processes.len(),
         start.elapsed().as_secs_f64()
-    );
+    ));
     tree.keep()?;
     if !options.detach {
         waitpid(first, None)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Moves this process to a namespace of its own, or its children, where `flag` is of pid namespaces.
+fn new_namespace(kind: &'static str, flag: CloneFlags) -> Result<()> {
+    unshare(flag).map_err(|error| NoNamespace { kind, error }.into())
 }
 
 /// Checks that an owner of an IPC object can mean here what it means in the dump: a number in a user
