@@ -1,7 +1,8 @@
 # The front door. For run, test, kunit, selftest, stress, restore, zdtm, upstream, kernel and shell, CONFIG="kasan ..." adds
-# kernel-config/kasan.config to the kernel, and BACKEND=uml boots it as a program. KVER=7.2.12 takes another version of
-# it; COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked tree. What is derived
-# lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in rust/fuzz/.
+# kernel-config/kasan.config to the kernel; for run, selftest, stress and kernel, BACKEND=uml boots it as a program. KVER=7.2.12
+# takes another version of it; COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked
+# tree. What is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in
+# rust/fuzz/.
 
 .DEFAULT_GOAL := help
 .PHONY: help run test kunit selftest stress fuzz restore zdtm upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
@@ -51,7 +52,7 @@ check: ## every static check
 send-check: ## write the series as mails to results/send/, and see that git am makes of them what quilt makes of it
 	@qemu/send-check
 
-bisect: ## build each prefix of the series, with the option and without, and run the tests that it has
+bisect: ## build each prefix of the series, with the option and without, and run its KUnit suites and kselftests
 	@ktest/run bisect
 
 matrix: ## other kernels, compilers and machines: the table in README.md anew; ROW="arm64 gcc" for some
@@ -76,4 +77,5 @@ clean: ## remove what is derived in the checkout
 	rm -rf results rust/target rust/fuzz/target rust/fuzz/artifacts rust/fuzz/coverage
 
 distclean: clean ## remove the cache as well: sources, tree, builds, tools
-	@bash -c '. "$$0"; say "rm -rf $$CACHE $$CACHE-apart-*"; rm -rf "$$CACHE"{,-apart-*}' qemu/common.bash
+	@bash -c '. "$$0"; say "rm -rf $$CACHE $$CACHE-apart-*"; chmod -f u+rwx "$$CACHE"-apart-*/scratch/work || true; \
+		rm -rf "$$CACHE"{,-apart-*}' qemu/common.bash

@@ -6,7 +6,6 @@
 
 # host: the cargo workspace, the pure core of the kernel code among it.
 prepare_host() {
-	"$TOP/qemu/toolchain" || return
 	stage "building the host tests" "$LOGS/host-build.log" 0 \
 		cargo test --no-run --workspace --manifest-path "$TOP/rust/Cargo.toml"
 }
@@ -40,6 +39,7 @@ install_kselftest() { # INTO MAKE-ARGUMENT...
 	"$TOP/qemu/build" "${CONFIG[@]}" || return
 	# Their makefiles do not know UML, for which they are the same.
 	[[ " ${CONFIG[*]} " != *" uml "* ]] || config=()
+	rm -rf "$1/nextid" # else a test that is no more would go on to run
 	"$TOP/qemu/build" "${config[@]}" kselftest-install TARGETS=nextid FORCE_TARGETS=1 INSTALL_PATH="$1" "${@:2}"
 }
 run_kselftest() { # FOLDER
@@ -51,13 +51,14 @@ suite_kselftest() { run_kselftest "$kselftest"; }
 
 # kselftest-32: the same as 32-bit programs.
 prepare_kselftest-32() {
-	"$TOP/qemu/toolchain" compat && install_kselftest "$kselftest-32" BUILD="$kselftest-32/build" USERCFLAGS=-m32 USERLDFLAGS=-m32
+	install_kselftest "$kselftest-32" BUILD="$kselftest-32/build" USERCFLAGS=-m32 USERLDFLAGS=-m32
 }
 suite_kselftest-32() { run_kselftest "$kselftest-32"; }
 
 # arm64: KUnit and the kselftests, in an arm64 machine under QEMU.
 prepare_arm64() {
-	"$TOP/qemu/toolchain" arm64 && CONFIG+=(--backend arm64) && install_kselftest "$kselftest-arm64" \
+	CONFIG+=(--backend arm64)
+	install_kselftest "$kselftest-arm64" \
 		USERCFLAGS="${ARM64_PROGRAM[*]}" USERLDFLAGS="${ARM64_PROGRAM[*]}"
 }
 suite_arm64() { judged "$TOP/qemu/arm64" "${CONFIG[@]}" "$kselftest-arm64" "$RESULTS/arm64.console"; }
@@ -139,6 +140,7 @@ run_upstream() { # TIMES SELECTION...
 
 # mutate: each rule taken out of the kernel, in a copy of the tree.
 prepare_mutate() { prepare_kselftest && prepare_stress && "$TOP/qemu/build" --backend uml; }
+steps_mutate() { echo $(($(grep -c '^[a-z]' "$TOP/ktest/mutations") + 1)); }
 suite_mutate() {
 	STRESS=$stress "$TOP/ktest/apart" "$TOP/ktest/mutate" "$TREE" "$kselftest" "$RESULTS" "${MUTANT:-}"
 }
@@ -154,6 +156,7 @@ suite_bench() {
 
 # bisect: each prefix of the series, in a copy of the tree.
 prepare_bisect() { "$TOP/qemu/build" && "$TOP/qemu/build" --backend uml; }
+steps_bisect() { echo $((5 * $(grep -c . "$PATCHES/series"))); }
 suite_bisect() { "$TOP/ktest/apart" "$TOP/ktest/bisect"; }
 
 # checks, checks-all: static checks; the first without those that compile.

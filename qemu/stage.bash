@@ -37,7 +37,7 @@ stage() {
 	pid=$!
 	set +m
 	# shellcheck disable=SC2064 # the values of now
-	trap "kill -- -$pid 2>/dev/null || true; say; die '$name: interrupted' 'Run the same command again: it goes on from here.'" HUP INT TERM
+	trap "kill -- -$pid 2>/dev/null || true; say; die '$name: interrupted' 'Run the same command again: what is built stays.'" HUP INT TERM
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.2
 		((SECONDS - shown >= every)) || continue
