@@ -15,6 +15,9 @@ use crate::data::{Contention, Measurement};
 /// before, and a median of single ones would be of either. Not more objects exist at once.
 const BATCHES: RangeInclusive<usize> = 4..=1024;
 
+/// The same for objects that all exist at once: every so many of them, memory for more is set up.
+const CREATIONS: RangeInclusive<usize> = 64..=1024;
+
 /// How much is to be measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
@@ -72,7 +75,7 @@ impl<'a> Case<'a> {
             objects.into_iter().try_for_each(&mut remove)?;
             Ok(taken)
         };
-        Self { name, batches: BATCHES, batch: Box::new(batch) }
+        Self { name, batches: CREATIONS, batch: Box::new(batch) }
     }
 
     /// Something that is done to an object, which to `prepare` and to `remove` is not timed.
@@ -145,6 +148,7 @@ impl Session {
     }
 
     /// Measures `cases` in turn, round by round, so that what disturbs the machine disturbs them all.
+    /// Each round begins with another, lest what happens every so often always happens to the same.
     pub fn compare(
         &mut self,
         group: &str,
@@ -157,9 +161,11 @@ impl Session {
         let mut rounds = vec![Vec::with_capacity(self.effort.rounds); cases.len()];
         for round in 0..self.effort.rounds {
             self.progress(group, round, self.effort.rounds);
-            for ((case, &count), rounds) in cases.iter_mut().zip(&counts).zip(&mut rounds) {
-                let taken = case.run(clock, count).with_context(|| group.to_owned())?;
-                rounds.push(per_operation(taken, count));
+            for turn in 0..cases.len() {
+                let place = (round + turn) % cases.len();
+                let taken =
+                    cases[place].run(clock, counts[place]).with_context(|| group.to_owned())?;
+                rounds[place].push(per_operation(taken, counts[place]));
             }
         }
         for (case, rounds) in cases.iter().zip(rounds) {
