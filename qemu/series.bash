@@ -2,6 +2,10 @@
 # with the checkout is kept beside it: base/ (the series and its patches) and sums (the content of each patched file).
 # shellcheck shell=bash disable=SC2034
 
+# A release to which the series does not apply as it is has a folder of its own: the patches that differ there, and links to
+# the others. Their context may differ as well, so fuzz is allowed.
+FUZZ=0
+if [[ -d $TOP/patches/${KVER%.*} ]]; then PATCHES=${PATCHES:-$TOP/patches/${KVER%.*}} FUZZ=2; fi
 PATCHES=${PATCHES:-$TOP/patches}
 STATE=$TREE.state
 
