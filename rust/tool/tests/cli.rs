@@ -7,18 +7,21 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio, exit};
+use std::thread::sleep;
+use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::sys::wait::{WaitStatus, wait};
-use nix::unistd::{ForkResult, Pid, fork, geteuid};
+use nix::unistd::{ForkResult, Pid, fork, geteuid, pipe2, setsid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::{Failed, Outcome, ensure, free_pid, test, wait_until};
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         test("without_next_id", file, without_next_id),
         test("restore_a_container", root, restore_a_container),
         test("restore_orphans", root, restore_orphans),
+        test("restore_a_stopped_job", root, restore_a_stopped_job),
         test("restore_names_that_are_no_text", root, restore_names_that_are_no_text),
         test("restore_limits", root, restore_limits),
         test("restore_limits_that_cannot_be", root, restore_limits_that_cannot_be),
@@ -291,9 +295,13 @@ impl Restored {
     }
 
     fn by(command: &mut Command) -> Result<Self, Failed> {
-        let output = command.output()?;
-        ensure(output.status.success(), &output)?;
-        let first = json_of(&output)?["restored_as"].as_i64().ok_or("nothing is restored")?;
+        Self::told(&command.output()?)
+    }
+
+    /// The one that `output` tells of.
+    fn told(output: &Output) -> Result<Self, Failed> {
+        ensure(output.status.success(), output)?;
+        let first = json_of(output)?["restored_as"].as_i64().ok_or("nothing is restored")?;
         Ok(Self { first: first.try_into()? })
     }
 
@@ -353,7 +361,12 @@ impl Restored {
 
 impl Drop for Restored {
     fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.first), Signal::SIGKILL);
+        // Without a pid namespace of its own, none ends with the first.
+        let pids: Vec<i32> = self.statuses().unwrap_or_default().into_keys().collect();
+        for &pid in &pids {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        wait_until(|| !pids.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()));
     }
 }
 
@@ -460,6 +473,45 @@ fn restore_orphans() -> Outcome {
             "13 of 1 in 8 1: grouped S",
             "14 of 1 in 1 1: stopped T",
             "15 of 1 in 1 1: killed Z",
+        ],
+    )
+}
+
+/// A job of a shell, which is in the session of `nextid`: the end of `nextid` orphans its process
+/// group, and the kernel sends SIGHUP to a group that is orphaned while one of it is stopped.
+fn restore_a_stopped_job() -> Outcome {
+    let copy = copy("shared")?;
+    // The session of both, from 31001 to 31000.
+    for _ in 0..2 {
+        damage(&copy, "pstree.img", b"\x20\x99\xf2\x01", b"\x20\x98\xf2\x01")?;
+    }
+    fs::copy(dump("orphans").join("core-14.img"), copy.path().join("core-31001.img"))?;
+
+    // nextid waits before it prints: that its output is full gives the processes the time to stop.
+    let (output, full) = pipe2(OFlag::O_CLOEXEC)?;
+    let size = fcntl(&full, FcntlArg::F_GETPIPE_SZ)?.try_into()?;
+    let mut full = File::from(full);
+    full.write_all(&vec![b' '; size])?;
+    let mut command = command("restore --detach --json");
+    // SAFETY: It is a system call and no more.
+    unsafe {
+        command.arg(copy.path()).stdout(full).pre_exec(|| Ok(setsid().map(drop)?));
+    }
+    let nextid = command.stderr(Stdio::piped()).spawn()?;
+    drop(command);
+    let session = nextid.id();
+    let is_second = || fs::read_to_string("/proc/31003/comm").is_ok_and(|it| it == "second\n");
+    let is_there = wait_until(is_second);
+    sleep(Duration::from_millis(500));
+    let mut stdout = Vec::new();
+    File::from(output).read_to_end(&mut stdout)?;
+    let restored = Restored::told(&Output { stdout, ..nextid.wait_with_output()? })?;
+    ensure(is_there, "it is not restored")?;
+    expect_tree(
+        &restored,
+        &[
+            &format!("31001 of 0 in 31001 {session}: stopped T"),
+            &format!("31003 of 31001 in 31001 {session}: second S"),
         ],
     )
 }

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::mpsc;
 use std::thread::{self, Builder};
@@ -21,6 +21,7 @@ use std::thread::{self, Builder};
 use anyhow::{Context, Error, Result, ensure};
 use criu_images::{Dump, State, Thread};
 use nextid::{Method, NextId};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -57,8 +58,9 @@ pub fn make<'a>(
         // What is left of a tree whose first process is gone is to be found: see `Tree::drop()`.
         prctl::set_child_subreaper(true)?;
     }
+    let outlived = detach.then(own_pidfd).transpose()?;
     let crew =
-        Crew { method: next.method(), dump, plan, detach, report, gates: [even_gate, odd_gate] };
+        Crew { method: next.method(), dump, plan, outlived, report, gates: [even_gate, odd_gate] };
     let (reports, keys) = (Cell::new(Some(reports)), Cell::new(Some([even_key, odd_key])));
     let first = next.arm(&[plan.nodes[0].pid.into()])?.fork(|| {
         // What is the restorer's is closed in its child.
@@ -183,7 +185,8 @@ struct Crew<'a> {
     method: Method,
     dump: &'a Dump,
     plan: &'a Plan,
-    detach: bool,
+    /// The restorer, where they do not end with it.
+    outlived: Option<OwnedFd>,
     report: File,
     gates: [File; 2],
 }
@@ -197,7 +200,7 @@ impl Crew<'_> {
             unistd::dup2_stdout(&null)?;
             unistd::dup2_stderr(&null)?;
             std::env::set_current_dir("/")?;
-            if !self.detach {
+            if self.outlived.is_none() {
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
             }
             // Orphans are to become its children, as those of the init of a namespace do.
@@ -339,7 +342,7 @@ impl Crew<'_> {
         let process = &self.dump.processes[place];
         match process.parent {
             None => drop(prctl::set_child_subreaper(false)),
-            Some(parent) if !self.detach => {
+            Some(parent) if self.outlived.is_none() => {
                 let _ = prctl::set_pdeathsig(Signal::SIGKILL);
                 // It may have come too late for a parent that has just been killed.
                 if unistd::getppid().as_raw() != self.dump.processes[parent].pid {
@@ -350,9 +353,16 @@ impl Crew<'_> {
             }
             Some(_) => {}
         }
+        let stops = process.state == State::Stopped;
+        if let (true, Some(restorer)) = (stops, &self.outlived) {
+            // Its end may orphan their process group, and if any process of that is stopped by then,
+            // the kernel sends SIGHUP to all.
+            let mut ended = [PollFd::new(restorer.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut ended, PollTimeout::NONE);
+        }
         // SAFETY: Nothing that it closes is used again: all that follows is sleep.
         unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-        if process.state == State::Stopped {
+        if stops {
             let _ = raise(Signal::SIGSTOP);
         }
         loop {
@@ -404,6 +414,15 @@ fn leave() -> ! {
     unsafe { libc::_exit(1) }
 }
 
+/// A descriptor of this process, which becomes readable when it has ended.
+fn own_pidfd() -> Result<OwnedFd> {
+    // SAFETY: No pointer is passed.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) };
+    let pidfd = Errno::result(pidfd).context("cannot open a pidfd of nextid itself")?;
+    // SAFETY: It is a new descriptor, which the kernel closes on exec.
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd.try_into()?) })
+}
+
 fn pipe() -> Result<(File, File)> {
     let (read, write) = unistd::pipe2(OFlag::O_CLOEXEC)?;
     Ok((read.into(), write.into()))
@@ -414,7 +433,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use criu_images::Process;
-    use nix::errno::Errno;
     use nix::sys::wait::WaitStatus;
     use nix::unistd::ForkResult;
 
@@ -486,7 +504,7 @@ mod tests {
             method: Method::NextId,
             dump: &dump,
             plan: &plan,
-            detach: false,
+            outlived: None,
             report: report.try_clone().unwrap(),
             gates: [even_gate, odd_gate],
         };
