@@ -58,6 +58,11 @@ fn main() -> ExitCode {
         test("restore_a_container", root, restore_a_container),
         test("restore_orphans", root, restore_orphans),
         test("restore_a_stopped_job", root, restore_a_stopped_job),
+        test(
+            "restore_a_group_that_is_led_from_below",
+            root,
+            restore_a_group_that_is_led_from_below,
+        ),
         test("restore_names_that_are_no_text", root, restore_names_that_are_no_text),
         test("restore_limits", root, restore_limits),
         test("restore_limits_that_cannot_be", root, restore_limits_that_cannot_be),
@@ -513,6 +518,21 @@ fn restore_a_stopped_job() -> Outcome {
             &format!("31001 of 0 in 31001 {session}: stopped T"),
             &format!("31003 of 31001 in 31001 {session}: second S"),
         ],
+    )
+}
+
+/// The first process is in the group of its child.
+fn restore_a_group_that_is_led_from_below() -> Outcome {
+    let copy = copy("shared")?;
+    // Of both: the group, from 31001 to 31003, and the session, from 31001 to 31000.
+    let (from, to) = (b"\x18\x99\xf2\x01\x20\x99\xf2\x01", b"\x18\x9b\xf2\x01\x20\x98\xf2\x01");
+    for _ in 0..2 {
+        damage(&copy, "pstree.img", from, to)?;
+    }
+    // What is outside of the pid namespace of the tests is 0, as their session is.
+    expect_tree(
+        &Restored::new(copy.path())?,
+        &["31001 of 0 in 31003 0: first S", "31003 of 31001 in 31003 0: second S"],
     )
 }
 

@@ -24,6 +24,9 @@ pub struct Plan {
     /// All processes, each after the one that forks it: first those of the dump, in its order,
     /// then helpers.
     pub nodes: Vec<Node>,
+    /// The process group of the first process if nothing in the tree leads it: that of whoever
+    /// restores it takes its place.
+    outer_group: Option<i32>,
 }
 
 /// A process to make.
@@ -67,6 +70,14 @@ impl Plan {
                 first.pid
             )));
         }
+        // The kernel ends a namespace when no id in it is in use but that of its first process.
+        if dump.own_pid_namespace && ![0, 1].contains(&first.group) {
+            return Err(NotUnderstood(format!(
+                "process 1 is in process group {}, which is inside its pid namespace and not its \
+                 own: the kernel would never let the namespace end, so it is not restored",
+                first.group
+            )));
+        }
         let mut planner = Planner::new(&dump.processes, &free);
         planner.plan_sessions()?;
         planner.plan_groups();
@@ -96,8 +107,7 @@ impl Plan {
 
     /// Whether a process group is one of the tree, and not that of whoever restores it.
     pub fn is_own_group(&self, group: i32) -> bool {
-        let first = &self.nodes[0];
-        group != 0 && (group != first.group || first.leads_group())
+        group != 0 && Some(group) != self.outer_group
     }
 
     /// Whether a session is one of the tree, and not that of whoever restores it.
@@ -139,11 +149,14 @@ impl<'a> Planner<'a> {
             is_helper: false,
             maker: process.parent,
         };
-        let places = processes.iter().enumerate().map(|(i, process)| (process.pid, i)).collect();
+        let places: HashMap<_, _> =
+            processes.iter().enumerate().map(|(i, process)| (process.pid, i)).collect();
         let nodes = processes.iter().map(node).collect();
+        let outer_group = Some(processes[0].group).filter(|group| !places.contains_key(group));
+        let plan = Plan { nodes, outer_group };
         let births = HashMap::new();
         let spares = Vec::new().into_iter();
-        Self { processes, plan: Plan { nodes }, places, births, spares, look: 301, free }
+        Self { processes, plan, places, births, spares, look: 301, free }
     }
 
     fn plan_sessions(&mut self) -> Result<()> {
@@ -359,7 +372,18 @@ mod tests {
     fn a_group_outside_the_tree_needs_no_helper() {
         let mut dump = dump(&[(70, 0, 60, 50), (71, 0, 60, 50)]);
         dump.own_pid_namespace = false;
-        assert_eq!(forks(&Plan::new(&dump, Iterator::collect).unwrap()), ["70 late 71"]);
+        let plan = Plan::new(&dump, Iterator::collect).unwrap();
+        assert_eq!(forks(&plan), ["70 late 71"]);
+        assert!(!plan.is_own_group(60));
+    }
+
+    #[test]
+    fn a_group_of_the_first_that_is_led_from_below() {
+        let mut dump = dump(&[(70, 0, 71, 50), (71, 0, 71, 50)]);
+        dump.own_pid_namespace = false;
+        let plan = Plan::new(&dump, Iterator::collect).unwrap();
+        assert_eq!(forks(&plan), ["70 late 71"]);
+        assert!(plan.is_own_group(71));
     }
 
     #[test]
@@ -381,5 +405,13 @@ mod tests {
     fn a_part_of_a_namespace() {
         let error = plan(&[(42, 0, 42, 42)]).unwrap_err().to_string();
         assert!(error.contains("its first process is 42"), "{error}");
+    }
+
+    #[test]
+    fn a_namespace_that_would_never_end() {
+        for tree in [[(1, 0, 8, 0), (8, 0, 8, 0)], [(1, 0, 8, 0), (9, 0, 8, 0)]] {
+            let error = plan(&tree).unwrap_err().to_string();
+            assert!(error.contains("process 1 is in process group 8"), "{error}");
+        }
     }
 }
