@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         ),
         test("restore_names_that_are_no_text", root, restore_names_that_are_no_text),
         test("restore_limits", root, restore_limits),
+        test("restore_full_queues", root, restore_full_queues),
         test("restore_limits_that_cannot_be", root, restore_limits_that_cannot_be),
         test(
             "restore_in_a_user_namespace",
@@ -567,6 +568,37 @@ fn restore_limits() -> Outcome {
         let list = fs::read_to_string("/proc/sysvipc/msg")?;
         let queue = list.lines().last().unwrap_or_default();
         ensure(queue.split_whitespace().take(5).eq(["0", "2", "600", "9000", "1"]), list)
+    })
+}
+
+/// Queues that hold more than their capacity, which was lowered later: more bytes, and more messages.
+fn restore_full_queues() -> Outcome {
+    // From 16384 to 5, in as many bytes.
+    let (from, to) = (b"\x10\x80\x80\x01\x18\x02", b"\x10\x85\x80\0\x18\x02");
+    let copy = damaged("container", "ipcns-msg-10.img", from, to)?;
+    let path = copy.path().join("ipcns-msg-10.img");
+    let mut queues = fs::read(&path)?;
+    // An entry as above: a capacity of 1 byte, two messages; each is of type 5, without text.
+    queues.extend(b"\x15\0\0\0\x0a\x0f\x08\0\x10\0\x18\0\x20\0\x28\0\x30\x80\x03\x38\x02");
+    queues.extend(b"\x10\x01\x18\x02");
+    for _ in 0..2 {
+        queues.extend(b"\x04\0\0\0\x08\x05\x10\0");
+    }
+    fs::write(path, queues)?;
+
+    let restored = Restored::new(copy.path())?;
+    in_ipc_namespace_of(&restored, || {
+        let list = fs::read_to_string("/proc/sysvipc/msg")?;
+        let held = list.lines().skip(1).map(|it| it.split_whitespace().skip(3).take(2));
+        ensure(held.flatten().eq(["14", "2", "0", "0", "0", "2"]), &list)?;
+        for (id, capacity) in [(0, 5), (1, 16384), (2, 1)] {
+            // SAFETY: All-zero bytes are a valid `msqid_ds`.
+            let mut state: libc::msqid_ds = unsafe { std::mem::zeroed() };
+            // SAFETY: `state` is valid to be filled.
+            let got = unsafe { libc::msgctl(id, libc::IPC_STAT, &raw mut state) };
+            ensure(got == 0 && state.msg_qbytes == capacity, (id, state.msg_qbytes))?;
+        }
+        Ok(())
     })
 }
 

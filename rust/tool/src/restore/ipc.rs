@@ -56,9 +56,17 @@ fn restore_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {
     // SAFETY: `state` is valid to be filled.
     checked(unsafe { libc::msgctl(id, libc::IPC_STAT, &raw mut state) }, "look at queue", id)?;
     own(&mut state.msg_perm, &queue.permissions);
-    state.msg_qbytes = queue.capacity.into();
-    // SAFETY: `state` is valid.
-    checked(unsafe { libc::msgctl(id, libc::IPC_SET, &raw mut state) }, "set up queue", id)?;
+    let mut set_up = |capacity| {
+        state.msg_qbytes = capacity;
+        // SAFETY: `state` is valid.
+        checked(unsafe { libc::msgctl(id, libc::IPC_SET, &raw mut state) }, "set up queue", id)
+    };
+    // A queue holds more than its capacity where that was lowered later. It limits how many messages
+    // there are as well, lest those without text be free.
+    let capacity = queue.capacity.into();
+    let bytes: usize = queue.messages.iter().map(|message| message.text.len()).sum();
+    let needed = bytes.max(queue.messages.len()) as libc::msglen_t;
+    set_up(needed.max(capacity))?;
 
     for message in &queue.messages {
         // A `msgbuf`: the type, and the text right after it.
@@ -70,7 +78,7 @@ fn restore_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {
         };
         checked(sent, "send a message to queue", id)?;
     }
-    Ok(())
+    if needed > capacity { set_up(capacity) } else { Ok(()) }
 }
 
 fn restore_semaphores(next: &mut NextId, set: &SemaphoreSet) -> Result<()> {
