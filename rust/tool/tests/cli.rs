@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         test("restore_names_that_are_no_text", root, restore_names_that_are_no_text),
         test("restore_limits", root, restore_limits),
         test("restore_full_queues", root, restore_full_queues),
+        test("restore_lowered_limits", root, restore_lowered_limits),
         test("restore_limits_that_cannot_be", root, restore_limits_that_cannot_be),
         test(
             "restore_in_a_user_namespace",
@@ -599,6 +600,18 @@ fn restore_full_queues() -> Outcome {
             ensure(got == 0 && state.msg_qbytes == capacity, (id, state.msg_qbytes))?;
         }
         Ok(())
+    })
+}
+
+/// Fewer queues are allowed than there are.
+fn restore_lowered_limits() -> Outcome {
+    // msgmni, from 32000 to 1, in as many bytes.
+    let (from, to) = (b"\x20\x80\xfa\x01\x28", b"\x20\x81\x80\0\x28");
+    let restored = Restored::new(damaged("container", "ipcns-var-10.img", from, to)?.path())?;
+    in_ipc_namespace_of(&restored, || {
+        let queues = fs::read_to_string("/proc/sysvipc/msg")?.lines().skip(1).count();
+        let limit = fs::read_to_string("/proc/sys/kernel/msgmni")?;
+        ensure((queues, limit.as_str()) == (2, "1\n"), (queues, &limit))
     })
 }
 

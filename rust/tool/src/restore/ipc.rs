@@ -16,8 +16,9 @@ use crate::failure::NotUnderstood;
 
 /// Sets the limits of `ipc`, creates all its objects, and calls `progress` after each.
 pub fn restore(next: &mut NextId, ipc: &Ipc, progress: impl Fn()) -> Result<()> {
+    // What is there may be more than the limits allow, if these were lowered later.
     for limit in &ipc.limits {
-        restore_limit(limit)?;
+        set_limit(limit, u64::max)?;
     }
     for queue in &ipc.queues {
         restore_queue(next, queue)?;
@@ -31,19 +32,26 @@ pub fn restore(next: &mut NextId, ipc: &Ipc, progress: impl Fn()) -> Result<()> 
         restore_segment(next, segment)?;
         progress();
     }
+    for limit in &ipc.limits {
+        set_limit(limit, |dumped, _| dumped)?;
+    }
     Ok(())
 }
 
-/// Sets a limit that is another one here. One that is the same needs no privilege, nor a `/proc/sys`
-/// that can be written.
-fn restore_limit(Limit { name, values }: &Limit) -> Result<()> {
+/// Sets a limit to what `choose` makes of each of its values, as dumped and as they are here. One that
+/// stays the same needs no privilege, nor a `/proc/sys` that can be written.
+fn set_limit(limit: &Limit, choose: fn(u64, u64) -> u64) -> Result<()> {
+    let name = limit.name;
     let path = format!("/proc/sys/kernel/{name}");
-    let values: Vec<String> = values.iter().map(u64::to_string).collect();
     let now = fs::read_to_string(&path).with_context(|| format!("cannot read kernel.{name}"))?;
-    if now.split_whitespace().eq(&values) {
+    let now = now.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>();
+    let now = now.with_context(|| format!("kernel.{name} is no number"))?;
+    let values: Vec<u64> =
+        limit.values.iter().zip(&now).map(|(&dumped, &now)| choose(dumped, now)).collect();
+    if values == now {
         return Ok(());
     }
-    let values = values.join(" ");
+    let values = values.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
     fs::write(path, &values).with_context(|| format!("cannot set kernel.{name} to {values}"))
 }
 
