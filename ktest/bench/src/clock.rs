@@ -24,12 +24,17 @@ impl Clock {
     pub fn instructions() -> Result<Self> {
         const TURNS: u64 = 10_000;
 
-        let start = Self::Instructions.now();
-        // SAFETY: It counts a register down to zero.
-        unsafe {
-            asm!("2:", "dec {0}", "jnz 2b", inout(reg) TURNS => _, options(nomem, nostack));
-        }
-        let counted = Self::Instructions.now() - start;
+        let ticks = || {
+            let start = Self::Instructions.now();
+            // SAFETY: It counts a register down to zero.
+            unsafe {
+                asm!("2:", "dec {0}", "jnz 2b", inout(reg) TURNS => _, options(nomem, nostack));
+            }
+            Self::Instructions.now() - start
+        };
+        // Five together are short beside the time between two timer interrupts: one of them is hit
+        // at most.
+        let counted = (0..5).map(|_| ticks()).min().unwrap_or_default();
         ensure!(
             (2 * TURNS..2 * TURNS + 100).contains(&counted),
             "a loop of {} instructions took {counted} ticks of the time stamp counter: boot with \
