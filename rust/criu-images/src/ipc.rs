@@ -22,7 +22,7 @@ const PRESENT: u32 = 4;
 /// All objects of an IPC namespace, and its limits.
 #[derive(Debug, Default)]
 pub struct Ipc {
-    /// The limits, none where the dump tells none.
+    /// The limits, none where the dump tells none. There may be more than they allow.
     pub limits: Vec<Limit>,
     /// The message queues.
     pub queues: Vec<MessageQueue>,
@@ -112,6 +112,18 @@ struct Run {
     offset: u64,
 }
 
+impl MessageQueue {
+    /// The least capacity, in bytes, with which its messages can be sent to it.
+    ///
+    /// It may hold more than its capacity, where that was lowered later. The capacity limits how many
+    /// messages there are as well, lest those without text be free.
+    #[must_use]
+    pub fn needed_capacity(&self) -> usize {
+        let bytes: usize = self.messages.iter().map(|message| message.text.len()).sum();
+        bytes.max(self.messages.len())
+    }
+}
+
 impl Segment {
     /// Reads the contents into `memory`, which is as long as the segment, in whole pages or not,
     /// and zero.
@@ -145,7 +157,7 @@ impl Ipc {
         let mut ipc = Self::default();
         if let Some(mut image) = open("var", Magic::Limits)? {
             let entry = image.only_entry()?;
-            ipc.limits = limits(&image, entry)?;
+            ipc.limits = dumped_limits(&image, entry)?;
         }
         if let Some(mut image) = open("msg", Magic::Queues)? {
             while let Some(entry) = image.next()? {
@@ -164,27 +176,56 @@ impl Ipc {
         }
         Ok(ipc)
     }
+
+    /// The least limits under which all the objects can be made, in the order of those of the dump.
+    ///
+    /// The latter may be lower: lowering a limit leaves what there is.
+    #[must_use]
+    pub fn needed_limits(&self) -> Vec<Limit> {
+        let messages = self.queues.iter().flat_map(|queue| &queue.messages);
+        let capacities =
+            self.queues.iter().map(|it| u64::from(it.capacity).max(it.needed_capacity() as u64));
+        let sets = self.semaphores.iter().map(|set| set.values.len() as u64);
+        let sizes = self.segments.iter().map(|segment| segment.size);
+        limits(
+            [
+                sets.clone().max().unwrap_or(0),
+                sets.clone().sum(),
+                0, // of operations in one call
+                self.semaphores.len() as u64,
+            ],
+            [
+                messages.map(|message| message.text.len() as u64).max().unwrap_or(0),
+                capacities.max().unwrap_or(0),
+                self.queues.len() as u64,
+            ],
+            [
+                sizes.clone().max().unwrap_or(0),
+                sizes.map(|size| size.div_ceil(PAGE_SIZE)).fold(0, u64::saturating_add),
+                self.segments.len() as u64,
+            ],
+        )
+    }
 }
 
-/// The limits that objects depend on, in the order in which CRIU writes them.
+/// The limits that objects depend on.
 ///
-/// Of what else it writes, `auto_msgmni` does nothing since Linux 3.19; and where `shm_rmid_forced`
+/// Of what else CRIU writes, `auto_msgmni` does nothing since Linux 3.19; and where `shm_rmid_forced`
 /// is set, a segment is gone as soon as no process has it attached.
-fn limits(image: &Image, entry: IpcVarEntry) -> Result<Vec<Limit>> {
-    if entry.sem_ctls.len() != 4 {
-        return Err(image.invalid(format!("{} limits of semaphores", entry.sem_ctls.len())));
-    }
-    let sem = Limit { name: "sem", values: entry.sem_ctls.into_iter().map(u64::from).collect() };
-    let others = [
-        ("msgmax", entry.msg_ctlmax.into()),
-        ("msgmnb", entry.msg_ctlmnb.into()),
-        ("msgmni", entry.msg_ctlmni.into()),
-        ("shmmax", entry.shm_ctlmax),
-        ("shmall", entry.shm_ctlall),
-        ("shmmni", entry.shm_ctlmni.into()),
-    ];
-    let others = others.into_iter().map(|(name, value)| Limit { name, values: vec![value] });
-    Ok(std::iter::once(sem).chain(others).collect())
+fn dumped_limits(image: &Image, entry: IpcVarEntry) -> Result<Vec<Limit>> {
+    let sem = <[u32; 4]>::try_from(entry.sem_ctls)
+        .map_err(|sem| image.invalid(format!("{} limits of semaphores", sem.len())))?;
+    let msg = [entry.msg_ctlmax, entry.msg_ctlmnb, entry.msg_ctlmni];
+    let shm = [entry.shm_ctlmax, entry.shm_ctlall, entry.shm_ctlmni.into()];
+    Ok(limits(sem.map(u64::from), msg.map(u64::from), shm))
+}
+
+/// Limits with these values, in the order in which CRIU writes them.
+fn limits(sem: [u64; 4], msg: [u64; 3], shm: [u64; 3]) -> Vec<Limit> {
+    let names = ["msgmax", "msgmnb", "msgmni", "shmmax", "shmall", "shmmni"];
+    let others = names.into_iter().zip(msg.into_iter().chain(shm));
+    let others = others.map(|(name, value)| Limit { name, values: vec![value] });
+    std::iter::once(Limit { name: "sem", values: sem.into() }).chain(others).collect()
 }
 
 fn queue(image: &mut Image, entry: &IpcMsgEntry) -> Result<MessageQueue> {

@@ -171,6 +171,21 @@ fn limits() {
 }
 
 #[test]
+fn needed_limits() {
+    let expected = [
+        ("sem", vec![3, 3, 0, 1]),
+        ("msgmax", vec![13]),
+        ("msgmnb", vec![16384]),
+        ("msgmni", vec![2]),
+        ("shmmax", vec![10000]),
+        ("shmall", vec![3]),
+        ("shmmni", vec![1]),
+    ];
+    let expected = expected.map(|(name, values)| Limit { name, values });
+    assert_eq!(Dump::read(&folder()).unwrap().ipc.unwrap().needed_limits(), expected);
+}
+
+#[test]
 fn a_dump_without_limits() {
     let copy = copy();
     fs::remove_file(copy.path().join("ipcns-var-10.img")).unwrap();
