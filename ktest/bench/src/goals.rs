@@ -61,12 +61,21 @@ fn not_used(results: &Results) -> Option<Goal> {
         Some((m.case.as_str(), m.low() - off, off))
     });
     // An entry more in a list is what the option is for.
-    let differences = differences.filter(|(case, ..)| *case != "first list of /proc/PID");
-    let (case, most, off) = differences.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let differences: Vec<_> =
+        differences.filter(|(case, ..)| *case != "first list of /proc/PID").collect();
+    let percent = |&(_, more, off): &(&str, f64, f64)| 100.0 * more / off;
+    let most = differences.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let most_percent = differences.iter().max_by(|a, b| percent(a).total_cmp(&percent(b)))?;
     Some(Goal {
         what: "with the option, not used: at most 20 instructions and 0.1 % more".to_owned(),
-        measured: format!("at most {most:+.0} ({:+.2} %): {case}", 100.0 * most / off),
-        met: most <= 20.0 && most <= off / 1000.0,
+        measured: format!(
+            "at most {:+.0}: {}; {:+.2} %: {}",
+            most.1,
+            most.0,
+            percent(most_percent),
+            most_percent.0
+        ),
+        met: most.1 <= 20.0 && percent(most_percent) <= 0.1,
     })
 }
 
