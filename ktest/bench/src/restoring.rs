@@ -17,8 +17,9 @@ const LEVELS: [usize; 5] = [1, 2, 4, 8, 32];
 /// Ids that nothing else has here.
 const FREE_ID: pid_t = 20_000;
 
-/// A thread may still have its id when it has told that it ends: so many take turns.
-const THREADS: usize = 2000;
+/// Each method has ids of its own, so far apart: after `ns_last_pid`, the kernel's own threads get the
+/// ids that follow. A thread may still have its id when it has told that it ends: so many take turns.
+const APART: usize = 2000;
 
 /// Measures processes, threads and IPC objects.
 pub fn measure(session: &mut Session) -> Result<()> {
@@ -35,11 +36,11 @@ pub fn measure(session: &mut Session) -> Result<()> {
 
 /// Forks in `levels` pid namespaces, and returns what was measured there.
 fn processes(session: &mut Session, levels: usize) -> Result<Vec<Measurement>> {
-    let ids = vec![FREE_ID; levels];
-    let cases = Method::all_for_tasks(levels)?.into_iter().map(|method| {
-        let (name, ids) = (method.name(), &ids);
+    let ids = (FREE_ID..).step_by(APART);
+    let cases = Method::all_for_tasks(levels)?.into_iter().zip(ids).map(|(method, id)| {
+        let (name, ids) = (method.name(), vec![id; levels]);
         Case::new(name, move || {
-            let pid = method.process(ids, Child::Exits)?;
+            let pid = method.process(&ids, Child::Exits)?;
             method.check(ids[0], pid)?;
             Ok(wait(pid)?)
         })
@@ -50,10 +51,10 @@ fn processes(session: &mut Session, levels: usize) -> Result<Vec<Measurement>> {
 }
 
 fn threads(session: &mut Session) -> Result<()> {
-    let ranges = (FREE_ID..).step_by(THREADS);
+    let ranges = (FREE_ID..).step_by(APART);
     let cases = Method::all_for_tasks(1)?.into_iter().zip(ranges).map(|(method, first)| {
         let name = method.name();
-        let mut ids = (first..).take(THREADS).cycle();
+        let mut ids = (first..).take(APART).cycle();
         Case::new(name, move || {
             let id = ids.next().expect("a cycle has no end");
             let tid = method.thread(&[id])?;

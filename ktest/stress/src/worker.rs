@@ -598,8 +598,10 @@ pub fn after_exec(ids: Ids) -> i32 {
     let pid = loop {
         match sys::create(Creation::Fork, &|| child_with(ids, true)) {
             Ok(pid) => break pid,
-            // In the scene that is limited.
-            Err(Errno::EAGAIN) if file.state_of_few() == Ok(Some(ids)) => sys::sleep(100),
+            // In the scene that is limited, or that is being killed.
+            Err(Errno::EAGAIN | Errno::ENOMEM) if file.state_of_few() == Ok(Some(ids)) => {
+                sys::sleep(100);
+            }
             Err(_) => return status::SYSTEM,
         }
     };

@@ -82,7 +82,9 @@ fn version(criu: &Path) -> Result<String> {
 fn dump(criu: &Path, first: Pid, images: &Path) -> Result<[Table; 2]> {
     let tables = look::tables(first)?;
     call(
-        Command::new(criu).args(["dump", "--tree", &first.to_string(), "--images-dir"]).arg(images),
+        Command::new(criu)
+            .args(["dump", "--timeout", "300", "--tree", &first.to_string(), "--images-dir"])
+            .arg(images),
     )?;
     waitpid(first, None)?;
     Ok(tables)

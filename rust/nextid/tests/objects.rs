@@ -19,12 +19,11 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_pdeathsig};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, wait, waitpid};
-use nix::unistd::{ForkResult, Pid, Uid, fork, geteuid, getpid, gettid, pause, setpgid, setresuid};
+use nix::unistd::{ForkResult, Pid, Uid, fork, getpid, gettid, pause, setpgid, setresuid};
 use testing::{Outcome, ensure, test};
 
 fn main() -> ExitCode {
-    let root = geteuid().is_root() && unshare(CloneFlags::CLONE_NEWIPC).is_ok();
-    let root = (!root).then_some("it takes root");
+    let root = testing::enter_namespaces().err();
     let (file, no_file) = if NextId::open().is_ok() {
         (Some("this kernel has next_id"), None)
     } else {

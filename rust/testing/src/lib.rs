@@ -5,13 +5,17 @@
 
 use std::fmt::Debug;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, exit};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::Duration;
 
 pub use libtest_mimic::Failed;
 use libtest_mimic::{Arguments, Completion, Trial};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::{ForkResult, fork, geteuid};
 
 /// What a test comes to.
 pub type Outcome = Result<(), Failed>;
@@ -51,6 +55,44 @@ pub fn no_user_namespaces() -> Option<&'static str> {
     (!is_made).then_some("user namespaces cannot be made here, as in a chroot")
 }
 
+/// Goes on in new pid, IPC and mount namespaces, in which nothing else takes ids. Where it cannot, it
+/// says why not.
+///
+/// # Errors
+///
+/// Without privilege.
+///
+/// # Panics
+///
+/// If the new namespaces cannot be entered.
+pub fn enter_namespaces() -> Result<(), &'static str> {
+    let namespaces = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    if !geteuid().is_root() || unshare(namespaces).is_err() {
+        return Err("it takes root");
+    }
+    // The first process looks after orphans, as init does; the second one runs the tests.
+    for is_first in [true, false] {
+        // SAFETY: This process has no other threads.
+        if let ForkResult::Parent { child } = unsafe { fork() }.expect("a process can be made") {
+            loop {
+                match wait().expect("there is a child") {
+                    WaitStatus::Exited(pid, status) if pid == child => exit(status),
+                    WaitStatus::Signaled(pid, ..) if pid == child => exit(101),
+                    _ => {}
+                }
+            }
+        }
+        if is_first {
+            // Where it is private, no other namespace gets the new one.
+            let proc = Some("proc");
+            mount(None::<&str>, "/proc", None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
+                .and_then(|()| mount(proc, "/proc", proc, MsFlags::empty(), None::<&str>))
+                .expect("/proc can be mounted");
+        }
+    }
+    Ok(())
+}
+
 /// A pid that nothing uses, another one each time.
 pub fn free_pid() -> i32 {
     static NEXT: AtomicI32 = AtomicI32::new(20_000);
@@ -62,9 +104,9 @@ pub fn free_pid() -> i32 {
     }
 }
 
-/// Waits for up to ten seconds, and says whether the condition `holds` then.
+/// Waits for up to a minute, and says whether the condition `holds` then.
 pub fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
-    (0..500).any(|_| {
+    (0..3000).any(|_| {
         let held = holds();
         if !held {
             sleep(Duration::from_millis(20));

@@ -11,17 +11,15 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Output, Stdio, exit};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
-use nix::sys::wait::{WaitStatus, wait};
-use nix::unistd::{ForkResult, Pid, fork, geteuid, pipe2, setsid};
+use nix::unistd::{Pid, pipe2, setsid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::{Failed, Outcome, ensure, free_pid, test, wait_until};
@@ -29,12 +27,7 @@ use testing::{Failed, Outcome, ensure, free_pid, test, wait_until};
 const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
 
 fn main() -> ExitCode {
-    let namespaces = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
-    let root = geteuid().is_root() && unshare(namespaces).is_ok();
-    if root {
-        enter_namespaces().expect("the new namespaces can be entered");
-    }
-    let root = (!root).then_some("it takes root");
+    let root = testing::enter_namespaces().err();
     let (file, no_file) = if has_next_id() {
         (Some("this kernel has next_id"), None)
     } else {
@@ -89,30 +82,6 @@ fn main() -> ExitCode {
         test("completions_and_man_page", None, completions_and_man_page),
         test("wrong_command_line", None, wrong_command_line),
     ])
-}
-
-/// Goes on as a process in the new namespaces: dumps are restored with their ids, which nothing else
-/// is to have.
-fn enter_namespaces() -> nix::Result<()> {
-    // The first process looks after orphans, as init does; the second one runs the tests.
-    for is_first in [true, false] {
-        // SAFETY: This process has no other threads.
-        if let ForkResult::Parent { child } = unsafe { fork() }? {
-            loop {
-                match wait()? {
-                    WaitStatus::Exited(pid, status) if pid == child => exit(status),
-                    WaitStatus::Signaled(pid, ..) if pid == child => exit(101),
-                    _ => {}
-                }
-            }
-        }
-        if is_first {
-            // Where it is private, no other namespace gets the new one.
-            mount(None::<&str>, "/proc", None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)?;
-            mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>)?;
-        }
-    }
-    Ok(())
 }
 
 fn has_next_id() -> bool {
