@@ -156,7 +156,8 @@ suite_bench() {
 
 # bisect: each prefix of the series, in a copy of the tree.
 prepare_bisect() { "$TOP/qemu/build" && "$TOP/qemu/build" --backend uml; }
-steps_bisect() { echo $((5 * $(grep -c . "$TOP/patches/series"))); }
+# shellcheck source=qemu/series.bash
+steps_bisect() { echo $((5 * $(. "$TOP/qemu/series.bash" && series "$PATCHES/series" | wc -l))); }
 suite_bisect() { "$TOP/ktest/apart" "$TOP/ktest/bisect"; }
 
 # checks, checks-all: static checks; the first without those that compile.

@@ -207,8 +207,8 @@ fn missing_capability(action: Action) -> &'static str {
         "that takes the right to trace the process; to read its own, a process must be dumpable \
          (PR_SET_DUMPABLE in prctl(2))"
     } else if action == Action::Arm {
-        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, now and as the file was opened, and \
-         the file of this thread: a child opens its own"
+        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, both now and when the file was opened; \
+         and the file must be this thread's own: a child has to open its own"
     } else if action.is_ipc() {
         "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns the \
          IPC namespace"

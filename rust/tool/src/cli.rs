@@ -23,7 +23,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// Where the kernel has no next_id, use clone3's set_tid and the *_next_id sysctls
+    /// Where the kernel has no next_id, use clone3's set_tid, ns_last_pid and the *_next_id sysctls
     ///
     /// Other tasks may use up what the sysctls were told, or see an object that came out wrong for
     /// a moment: it is then undone, and an error.
@@ -150,7 +150,7 @@ pub struct Segment {
 
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The process. A shell cannot be shown from within: to start nextid uses its ids up
+    /// The process. A shell cannot show its own: starting nextid from it uses its ids up
     pub pid: i32,
 
     #[command(flatten)]
