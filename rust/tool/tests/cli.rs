@@ -274,6 +274,12 @@ impl Restored {
         Self::by(command("restore --detach --json").arg(dump))
     }
 
+    fn in_a_user_namespace(dump: &Path) -> Result<Self, Failed> {
+        let mut inside = Command::new("unshare");
+        inside.args(["--user", "--map-root-user", NEXTID, "--fallback", "restore", "--detach"]);
+        Self::by(inside.arg("--json").arg(dump))
+    }
+
     fn by(command: &mut Command) -> Result<Self, Failed> {
         Self::told(&command.output()?)
     }
@@ -399,6 +405,11 @@ fn in_ipc_namespace_of(restored: &Restored, check: fn() -> Outcome) -> Outcome {
     let checked = check();
     setns(own, CloneFlags::CLONE_NEWIPC)?;
     checked
+}
+
+/// A limit of the IPC namespace of the caller.
+fn limit(name: &str) -> io::Result<String> {
+    fs::read_to_string(format!("/proc/sys/kernel/{name}"))
 }
 
 /// Checks the objects of the dump `container`, in the IPC namespace of the caller.
@@ -536,7 +547,6 @@ fn restore_limits() -> Outcome {
 
     let restored = Restored::new(copy.path())?;
     in_ipc_namespace_of(&restored, || {
-        let limit = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}"));
         let limits = (limit("msgmax")?, limit("msgmnb")?);
         ensure(limits == ("9000\n".to_owned(), "65536\n".to_owned()), limits)?;
         let list = fs::read_to_string("/proc/sysvipc/msg")?;
@@ -593,11 +603,8 @@ fn restore_lowered_limits() -> Outcome {
     sets.resize(sets.len() + 2 * 32004, 0);
     fs::write(path, sets)?;
 
-    let mut inside = Command::new("unshare");
-    inside.args(["--user", "--map-root-user", NEXTID, "--fallback", "restore", "--detach"]);
-    let restored = Restored::by(inside.arg("--json").arg(copy.path()))?;
+    let restored = Restored::in_a_user_namespace(copy.path())?;
     in_ipc_namespace_of(&restored, || {
-        let limit = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}"));
         let limits = (limit("msgmni")?, limit("msgmnb")?, limit("sem")?);
         let dumped = ("1\n", "16384\n", "32000\t1024000000\t500\t32000\n");
         ensure((&*limits.0, &*limits.1, &*limits.2) == dumped, limits)?;
@@ -628,9 +635,7 @@ fn restore_in_a_user_namespace() -> Outcome {
     let text = String::from_utf8_lossy(&output.stdout);
     ensure(text.contains("message queue"), &output)?;
 
-    let mut inside = Command::new("unshare");
-    inside.args(["--user", "--map-root-user", NEXTID, "--fallback", "restore", "--detach"]);
-    let restored = Restored::by(inside.arg("--json").arg(copy.path()))?;
+    let restored = Restored::in_a_user_namespace(copy.path())?;
     in_ipc_namespace_of(&restored, check_contents)?;
 
     // Without objects there is no owner.

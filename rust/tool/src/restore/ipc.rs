@@ -16,8 +16,9 @@ use crate::failure::NotUnderstood;
 
 /// Sets the limits of `ipc`, creates all its objects, and calls `progress` after each.
 pub fn restore(next: &mut NextId, ipc: &Ipc, progress: impl Fn()) -> Result<()> {
-    for (dumped, needed) in ipc.limits.iter().zip(ipc.needed_limits()) {
-        raise_limit(dumped, &needed)?;
+    for (dumped, needed) in ipc.limits.iter().zip(&ipc.needed_limits()) {
+        set_limit(dumped, u64::max)?;
+        set_limit(needed, u64::max)?;
     }
     for queue in &ipc.queues {
         restore_queue(next, queue)?;
@@ -32,39 +33,26 @@ pub fn restore(next: &mut NextId, ipc: &Ipc, progress: impl Fn()) -> Result<()> 
         progress();
     }
     for limit in &ipc.limits {
-        set_limit(limit.name, &limit.values)?;
+        set_limit(limit, |to, _| to)?;
     }
     Ok(())
 }
 
-/// Raises a limit to the dumped one, and as far as the objects need it. It is not lowered yet.
-fn raise_limit(dumped: &Limit, needed: &Limit) -> Result<()> {
-    let now = limit_now(dumped.name)?;
-    let values = dumped.values.iter().zip(&needed.values).zip(now);
+/// Sets a limit to what `choose` makes of each of its values, as given and as they are here. One that
+/// stays the same needs no privilege, nor a `/proc/sys` that can be written.
+fn set_limit(limit: &Limit, choose: fn(u64, u64) -> u64) -> Result<()> {
+    let name = limit.name;
+    let path = format!("/proc/sys/kernel/{name}");
+    let now = fs::read_to_string(&path).with_context(|| format!("cannot read kernel.{name}"))?;
+    let now = now.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>();
+    let now = now.with_context(|| format!("kernel.{name} is no number"))?;
     let values: Vec<u64> =
-        values.map(|((&dumped, &needed), now)| dumped.max(needed).max(now)).collect();
-    set_limit(dumped.name, &values)
-}
-
-/// Sets a limit. One that stays the same needs no privilege, nor a `/proc/sys` that can be written.
-fn set_limit(name: &str, values: &[u64]) -> Result<()> {
-    if values == limit_now(name)? {
+        limit.values.iter().zip(&now).map(|(&to, &now)| choose(to, now)).collect();
+    if values == now {
         return Ok(());
     }
     let values = values.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
-    fs::write(limit_path(name), &values)
-        .with_context(|| format!("cannot set kernel.{name} to {values}"))
-}
-
-fn limit_now(name: &str) -> Result<Vec<u64>> {
-    let now = fs::read_to_string(limit_path(name));
-    let now = now.with_context(|| format!("cannot read kernel.{name}"))?;
-    let now = now.split_whitespace().map(str::parse).collect::<Result<_, _>>();
-    now.with_context(|| format!("kernel.{name} is no number"))
-}
-
-fn limit_path(name: &str) -> String {
-    format!("/proc/sys/kernel/{name}")
+    fs::write(path, &values).with_context(|| format!("cannot set kernel.{name} to {values}"))
 }
 
 fn restore_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {
