@@ -14,7 +14,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-11s %s\n", $$1, $$2 }'
 
 run: ## restore a process tree and ipc objects by id, on a kernel with the series
-	@ktest/demo $(config)
+	@ktest/demo-ids $(config)
 
 test: ## all tests: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks
 	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest restore stress bench checks
@@ -32,7 +32,7 @@ fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minu
 	@ktest/run fuzz-long
 
 restore: ## dump a running tree with the real CRIU, and restore it with nextid and with CRIU: before and after, side by side
-	@ktest/criu-demo $(config)
+	@ktest/demo-dump $(config)
 
 zdtm: ## CRIU's own tests that are about ids, with CRIU as it is and with patches/criu
 	@ktest/run $(config) --config criu zdtm
@@ -44,7 +44,7 @@ mutate: ## each rule taken out of the kernel, one by one: which suite catches it
 	@ktest/run mutate
 
 bench: ## next_id beside every other way to choose an id: Documentation/performance.md anew, in about 25 minutes
-	@ktest/bench-run
+	@ktest/bench
 
 check: ## every static check
 	@ktest/run checks-all
@@ -68,7 +68,7 @@ kernel: ## build the kernel with the series
 	@qemu/build $(config)
 
 tree: ## make the patched work tree, or bring it in step with patches/
-	@qemu/tree && bash -c '. "$$0"; say "edit in $$TREE"' qemu/common.bash
+	@qemu/tree && bash -c '. "$$0"; say "edit in $$TREE"' qemu/lib/common.bash
 
 refresh: ## write the edits of the work tree back to patches/
 	@qemu/refresh
@@ -78,4 +78,4 @@ clean: ## remove what is derived in the checkout
 
 distclean: clean ## remove the cache as well: sources, tree, builds, tools
 	@bash -c '. "$$0"; say "rm -rf $$CACHE $$CACHE-apart-*"; chmod -f u+rwx "$$CACHE"-apart-*/scratch/work || true; \
-		rm -rf "$$CACHE"{,-apart-*}' qemu/common.bash
+		rm -rf "$$CACHE"{,-apart-*}' qemu/lib/common.bash

@@ -12,7 +12,7 @@ use criu_images::{Dump, Limit, Message, Problem, State};
 use tempfile::TempDir;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/container")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dumps/container")
 }
 
 /// A copy of the dump, to damage.

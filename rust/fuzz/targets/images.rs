@@ -23,7 +23,7 @@ static DUMP: LazyLock<TempDir> = LazyLock::new(|| {
 });
 
 fn folder() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../criu-images/tests/container"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../criu-images/tests/dumps/container"))
 }
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {

@@ -3,7 +3,7 @@
 set -euo pipefail
 export LC_ALL=C.UTF-8 # what apt and others print is read
 
-TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=qemu/versions
 . "$TOP/qemu/versions"
 
@@ -61,7 +61,7 @@ lock() {
 	flock "${2:--x}" "$fd"
 }
 
-# shellcheck source=qemu/stage.bash
-. "$TOP/qemu/stage.bash"
-# shellcheck source=qemu/kernel.bash
-. "$TOP/qemu/kernel.bash"
+# shellcheck source=qemu/lib/stage.bash
+. "$TOP/qemu/lib/stage.bash"
+# shellcheck source=qemu/lib/kernel.bash
+. "$TOP/qemu/lib/kernel.bash"

@@ -261,7 +261,7 @@ fn without_next_id() -> Outcome {
 }
 
 fn dump(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../criu-images/tests").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../criu-images/tests/dumps").join(name)
 }
 
 /// A tree that was restored, which ends with this.

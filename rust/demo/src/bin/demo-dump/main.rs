@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("{BAD}criu-demo:{BAD:#} {error:#}");
+            eprintln!("{BAD}demo-dump:{BAD:#} {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,4 +1,4 @@
-# Sourced by ktest/suites.bash: runs the suite SUITE in a guest, and tells as KTAP of the guest, too. RESULTS is the folder
+# Sourced by ktest/lib/suites.bash: runs the suite SUITE in a guest, and tells as KTAP of the guest, too. RESULTS is the folder
 # for what comes out of it, CONFIG the options that choose the kernel.
 # shellcheck shell=bash disable=SC2153
 
@@ -9,7 +9,7 @@ printed_something() { grep -qE '^ +(not )?ok ' "$RESULTS/$SUITE.ktap"; }
 in_guest() {
 	local options=("${CONFIG[@]}" --timeout 900)
 	while [[ $1 == --* ]]; do options+=("$1" "$2"); shift 2; done
-	judged "$TOP/qemu/guest" "${options[@]}" --console "$RESULTS/$SUITE.console" -- "$TOP/ktest/leaks" "$@"
+	judged "$TOP/qemu/guest" "${options[@]}" --console "$RESULTS/$SUITE.console" -- "$TOP/ktest/guest/leaks" "$@"
 }
 
 # judged COMMAND...: COMMAND boots a guest, as qemu/guest does, that prints KTAP. Two more tests follow: the guest lived to
@@ -21,6 +21,6 @@ judged() {
 	if ((status)) || ! printed_something; then ok='not '; sed 's/^/# /' "$results.stderr"; fi
 	((status != 124 && status != 125)) || alive='not '
 	printf '%sok 1 %s\n%sok 2 guest\n' "$ok" "$SUITE" "$alive"
-	"$TOP/ktest/splats" "$results.console" | sed 's/^/# /' || clean='not '
+	"$TOP/ktest/lib/splats" "$results.console" | sed 's/^/# /' || clean='not '
 	printf '%sok 3 console\n' "$clean"
 }

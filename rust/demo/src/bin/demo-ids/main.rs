@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("{BAD}restore-demo:{BAD:#} {error:#}");
+            eprintln!("{BAD}demo-ids:{BAD:#} {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,8 +1,8 @@
 # Sourced by ktest/run: for each suite, what has to be built before (prepare_NAME), and the tests (suite_NAME), which
 # print KTAP and succeed even where tests fail.
 # shellcheck shell=bash disable=SC2153
-# shellcheck source=ktest/judge.bash
-. "$TOP/ktest/judge.bash"
+# shellcheck source=ktest/lib/judge.bash
+. "$TOP/ktest/lib/judge.bash"
 
 # host: the cargo workspace, the pure core of the kernel code among it.
 prepare_host() {
@@ -10,7 +10,7 @@ prepare_host() {
 		cargo test --no-run --workspace --manifest-path "$TOP/rust/Cargo.toml"
 }
 suite_host() {
-	{ cargo test --no-fail-fast --workspace --manifest-path "$TOP/rust/Cargo.toml" 2>&1 || true; } | "$TOP/ktest/cargo-ktap"
+	{ cargo test --no-fail-fast --workspace --manifest-path "$TOP/rust/Cargo.toml" 2>&1 || true; } | "$TOP/ktest/lib/cargo-ktap"
 }
 
 # fuzz: the fuzz targets for a minute; fuzz-long: for FUZZ_SECONDS, and what they cover.
@@ -29,8 +29,8 @@ suite_fuzz-long() { "$TOP/ktest/fuzz" "${FUZZ_SECONDS:-600}" --coverage; }
 # kunit-vng, kunit-uml: the KUnit suites of the series.
 prepare_kunit-vng() { "$TOP/qemu/build" "${CONFIG[@]}" --backend vng; }
 prepare_kunit-uml() { "$TOP/qemu/build" "${CONFIG[@]}" --backend uml; }
-suite_kunit-vng() { in_guest --backend vng "$TOP/ktest/kunit-in-guest"; }
-suite_kunit-uml() { in_guest --backend uml "$TOP/ktest/kunit-in-guest"; }
+suite_kunit-vng() { in_guest --backend vng "$TOP/ktest/guest/kunit"; }
+suite_kunit-uml() { in_guest --backend uml "$TOP/ktest/guest/kunit"; }
 
 # kselftest: tools/testing/selftests/nextid, by kselftest's own runner.
 kselftest=$CACHE/kselftest-$TREE_NAME
@@ -73,7 +73,7 @@ suite_off() {
 		grep -E "next_?id" /proc/kallsyms | grep -vw fanout_next_id && printf "not "; echo "ok 2 no symbol"'
 }
 
-# stress: ktest/stress in brief; stress-long: a million lists armed, unless ROUNDS says otherwise; faults: each allocation of a
+# stress: rust/stress in brief; stress-long: a million lists armed, unless ROUNDS says otherwise; faults: each allocation of a
 # call made to fail in turn, which takes --config faults.
 stress=$CARGO_TARGET_DIR/release/stress
 prepare_stress() {
@@ -88,7 +88,7 @@ suite_stress-long() { in_guest --timeout 14400 "$stress" rounds --rounds "${ROUN
 suite_faults() { in_guest "$stress" faults; }
 
 # restore: the library and the tool, which restores what the real CRIU dumps; and CRIU restores it, too.
-build_restore() { cargo build --manifest-path "$TOP/rust/Cargo.toml" -p nextid-tool -p criu-demo && restore_tests; }
+build_restore() { cargo build --manifest-path "$TOP/rust/Cargo.toml" -p nextid-tool -p demo && restore_tests; }
 restore_tests() { CARGO_TERM_COLOR=never cargo test --no-run --manifest-path "$TOP/rust/Cargo.toml" -p nextid -p nextid-tool --test objects --test cli; }
 prepare_restore() {
 	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain &&
@@ -98,12 +98,12 @@ suite_restore() {
 	local tests
 	mapfile -t tests < <(restore_tests 2>&1 | sed -n 's/.*Executable .*(\(.*\))$/\1/p')
 	((${#tests[@]} == 2)) || { printf 'KTAP version 1\n1..1\nnot ok 1 tests/objects and tests/cli are built\n'; return; }
-	in_guest "$TOP/ktest/restore" "$CACHE/criu-$CRIU-plain/criu/criu" "$CARGO_TARGET_DIR/debug" "${tests[@]}"
+	in_guest "$TOP/ktest/guest/restore" "$CACHE/criu-$CRIU-plain/criu/criu" "$CARGO_TARGET_DIR/debug" "${tests[@]}"
 }
 
 # zdtm: CRIU's own tests that are about ids, with CRIU as it is and with patches/criu/, which takes --config criu.
 prepare_zdtm() { "$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched; }
-suite_zdtm() { in_guest --timeout 7200 "$TOP/ktest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
+suite_zdtm() { in_guest --timeout 7200 "$TOP/ktest/guest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
 
 # upstream: the tree's own kselftests, on the kernel without the series and on the one with it. Where results differ, it may
 # be by chance: such a program is run again, often, on both.
@@ -134,7 +134,7 @@ run_upstream() { # TIMES SELECTION...
 			"$CACHE/upstream-$KVER/run_kselftest.sh" --override-timeout 180 "${@:2}" >>"$RESULTS/upstream.$kernel" 2>&1 || status=$?
 		((status != 124 && status != 125)) || { not_alive='not '; tail -n 30 "$RESULTS/upstream.$kernel" | sed 's/^/# /'; }
 		# Trouble that the kernel has without the series is not the series'.
-		[[ $kernel == pristine ]] || "$TOP/ktest/splats" "$console" | sed 's/^/# /' || not_clean='not '
+		[[ $kernel == pristine ]] || "$TOP/ktest/lib/splats" "$console" | sed 's/^/# /' || not_clean='not '
 	done
 }
 
@@ -150,14 +150,14 @@ prepare_bench() { "$TOP/qemu/build"; }
 suite_bench() {
 	local ok=''
 	printf 'KTAP version 1\n1..1\n'
-	"$TOP/ktest/bench-run" --short 2>&1 | sed 's/^/# /' || ok='not '
+	"$TOP/ktest/bench" --short 2>&1 | sed 's/^/# /' || ok='not '
 	printf '%sok 1 bench\n' "$ok"
 }
 
 # bisect: each prefix of the series, in a copy of the tree.
 prepare_bisect() { "$TOP/qemu/build" && "$TOP/qemu/build" --backend uml; }
-# shellcheck source=qemu/series.bash
-steps_bisect() { echo $((5 * $(. "$TOP/qemu/series.bash" && series "$PATCHES/series" | wc -l))); }
+# shellcheck source=qemu/lib/series.bash
+steps_bisect() { echo $((5 * $(. "$TOP/qemu/lib/series.bash" && series "$PATCHES/series" | wc -l))); }
 suite_bisect() { "$TOP/ktest/apart" "$TOP/ktest/bisect"; }
 
 # checks, checks-all: static checks; the first without those that compile.

@@ -34,7 +34,7 @@ pub fn play() -> Result<usize> {
         },
         ForkResult::Child => {
             let failed = request_all().unwrap_or_else(|error| {
-                anstream::eprintln!("restore-demo: {error:#}");
+                anstream::eprintln!("demo-ids: {error:#}");
                 1
             });
             // SAFETY: It has no preconditions.

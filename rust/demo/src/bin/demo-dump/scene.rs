@@ -55,7 +55,7 @@ fn spawn(name: &str, live: fn() -> Result<Then>) -> Result<Pid> {
         live()
     };
     let then = begin().unwrap_or_else(|error| {
-        eprintln!("criu-demo: {name}: {error:#}");
+        eprintln!("demo-dump: {name}: {error:#}");
         Then::Exit(1)
     });
     // SAFETY: Nothing that it closes is used again: what follows never returns.
