@@ -13,7 +13,7 @@ export KVER KSRC COMPILER
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-11s %s\n", $$1, $$2 }'
 
-run: ## restore a process tree and ipc objects by id, on a kernel with the series
+run: ## create a process tree and ipc objects with chosen ids, on a kernel with the series
 	@ktest/demo-ids $(config)
 
 test: ## all tests: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks

@@ -5,26 +5,23 @@
 //!
 //! Run it as root. It exits with 0 only if each id, and all else that is compared, is the same.
 
-mod look;
-mod scene;
+mod observe;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anstream::{eprintln, println};
-use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use demo::{BAD, GOOD, Row, print_table};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
+use serde::Deserialize;
 use tempfile::TempDir;
 
-use look::{Row, Table};
-
-const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const HEADER: Style = Style::new().dimmed();
+use observe::{Observed, Table};
 
 /// Dump a running tree with CRIU, restore it, and compare it with what it was
 #[derive(Parser)]
@@ -57,7 +54,7 @@ fn run(cli: &Cli) -> Result<bool> {
     println!("A running tree, dumped and ended by {criu}, restored by {by}, on Linux {release}");
 
     let images = TempDir::new()?;
-    let first = scene::start().context("cannot start the tree")?;
+    let first = tree::start().context("cannot start the tree")?;
     let before = dump(&cli.criu, first, images.path()).inspect_err(|_| {
         // It may have ended already.
         let _ = kill(first, Signal::SIGKILL);
@@ -67,7 +64,7 @@ fn run(cli: &Cli) -> Result<bool> {
         Some(nextid) => restore_by_nextid(nextid, images.path()),
         None => restore_by_criu(&cli.criu, images.path()),
     }?;
-    let after = look::tables(restored);
+    let after = observe::tables(restored);
     kill(restored, Signal::SIGKILL)?;
     Ok(compare(&before, &after?))
 }
@@ -80,7 +77,7 @@ fn version(criu: &Path) -> Result<String> {
 
 /// Dumps and ends the tree whose first process is `first`, and returns what it was.
 fn dump(criu: &Path, first: Pid, images: &Path) -> Result<[Table; 2]> {
-    let tables = look::tables(first)?;
+    let tables = observe::tables(first)?;
     call(
         Command::new(criu)
             .args(["dump", "--timeout", "300", "--tree", &first.to_string(), "--images-dir"])
@@ -90,11 +87,17 @@ fn dump(criu: &Path, first: Pid, images: &Path) -> Result<[Table; 2]> {
     Ok(tables)
 }
 
+/// What is used of what `nextid restore --json` prints.
+#[derive(Deserialize)]
+struct Report {
+    /// The first process, as it is called here.
+    restored_as: i32,
+}
+
 fn restore_by_nextid(nextid: &Path, images: &Path) -> Result<Pid> {
     let text = call(Command::new(nextid).args(["restore", "--detach", "--json"]).arg(images))?;
-    let pid = text.lines().find_map(|line| line.trim().strip_prefix("\"restored_as\": "));
-    let pid = pid.context("nextid does not tell the first process")?.trim_end_matches(',');
-    Ok(Pid::from_raw(pid.parse()?))
+    let report: Report = serde_json::from_str(&text).context("what nextid prints")?;
+    Ok(Pid::from_raw(report.restored_as))
 }
 
 fn restore_by_criu(criu: &Path, images: &Path) -> Result<Pid> {
@@ -122,25 +125,12 @@ fn call(command: &mut Command) -> Result<String> {
 fn compare(before: &[Table], after: &[Table]) -> bool {
     let mut different = 0;
     for (before, after) in before.iter().zip(after) {
-        let widths = before.rows.iter().map(|row| row.shown.chars().count());
-        let width = widths.max().unwrap_or_default().max(before.header.len()) + 4;
-        println!(
-            "\n    {HEADER}{:16}{:width$}{}{HEADER:#}",
-            before.title, before.header, after.header
-        );
-        for place in 0..before.rows.len().max(after.rows.len()) {
-            let (before, after) = (before.rows.get(place), after.rows.get(place));
-            let same = before == after;
-            different += usize::from(!same);
-            let (mark, style) = if same { ("✓", GOOD) } else { ("✗", BAD) };
-            let name = before.or(after).map_or("", |row| &row.name);
-            let shown = |row: Option<&Row>| row.map_or("nothing".to_owned(), |it| it.shown.clone());
-            let (was, mut is) = (shown(before), shown(after));
-            if !same && was == is {
-                is += ", other ones";
-            }
-            println!("  {style}{mark}{style:#} {name:16}{was:width$}{style}{is}{style:#}");
-        }
+        let count = before.rows.len().max(after.rows.len());
+        let rows: Vec<_> = (0..count)
+            .map(|place| compare_rows(before.rows.get(place), after.rows.get(place)))
+            .collect();
+        different += rows.iter().filter(|row| !row.good).count();
+        print_table([before.title, before.header, after.header], 2, &rows);
     }
     println!();
     if different == 0 {
@@ -149,4 +139,15 @@ fn compare(before: &[Table], after: &[Table]) -> bool {
         println!("{BAD}{different} not as they were{BAD:#}");
     }
     different == 0
+}
+
+fn compare_rows(before: Option<&Observed>, after: Option<&Observed>) -> Row<3> {
+    let name = before.or(after).map(|row| row.name.clone()).unwrap_or_default();
+    let shown = |row: Option<&Observed>| row.map_or("nothing".to_owned(), |row| row.shown.clone());
+    let good = before == after;
+    let (was, mut is) = (shown(before), shown(after));
+    if !good && was == is {
+        is += ", other contents";
+    }
+    Row { good, cells: [name, was, is] }
 }

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Restores processes, threads and System V IPC objects by id, and checks each id from outside.
+//! Creates processes, threads and System V IPC objects with chosen ids, and checks each id from
+//! outside.
 //!
 //! Run it as root on a kernel with `CONFIG_NEXT_ID=y`. It exits with 0 only if each object has the
 //! ids that were asked for, and each request that must be refused was.
 
-mod outside;
+mod compare;
+mod create;
+mod observe;
 mod refusals;
-mod restore;
 mod scene;
-mod table;
+mod text;
 
 use std::process::ExitCode;
 
 use anstream::{eprintln, println};
 use anyhow::{Result, bail, ensure};
+use demo::{BAD, GOOD};
 use nextid::NextId;
 use nix::unistd::geteuid;
-
-use table::{BAD, GOOD};
 
 fn main() -> ExitCode {
     match run() {
@@ -40,15 +41,15 @@ fn run() -> Result<bool> {
     }
     ensure!(geteuid().is_root(), "this must be run as root");
 
-    println!("Objects restored by id through /proc/thread-self/next_id, on Linux {release}.");
+    println!("Objects with chosen ids, by /proc/thread-self/next_id, on Linux {release}.");
     println!("Ids are listed from the innermost pid namespace outwards, as they were written.");
 
     let mut ids = 0;
     let mut wrong = 0;
     for scene in scene::ALL {
-        let result = scene.play()?;
-        ids += result.ids;
-        wrong += result.wrong;
+        let outcome = compare::play(scene)?;
+        ids += outcome.ids;
+        wrong += outcome.wrong;
     }
     let failed = refusals::play()?;
 

@@ -5,6 +5,7 @@
 use std::fs;
 
 use anyhow::{Result, bail};
+use demo::{Row, print_table, print_title};
 use nextid::{Error, IPC_PRIVATE, Id, NextId, ipc_id};
 use nix::errno::Errno;
 use nix::libc;
@@ -14,8 +15,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, fork, pause, setresuid};
 
-use crate::restore::NOBODY;
-use crate::table::{self, Row};
+use crate::create::NOBODY;
+use crate::text;
 
 /// A pid that is free on most systems.
 const PID: Id = 9242;
@@ -23,7 +24,7 @@ const PID: Id = 9242;
 /// More than pid namespaces can be nested: 32 in the initial one.
 const TOO_MANY_LEVELS: Id = 34;
 
-/// Plays all requests, prints them, and returns how many did not end as they must.
+/// Makes all requests, prints them, and returns how many did not end as they must.
 pub fn play() -> Result<usize> {
     // In a process of its own, since the last requests are made without privilege.
     // SAFETY: This program has no other thread.
@@ -45,38 +46,38 @@ pub fn play() -> Result<usize> {
 
 fn request_all() -> Result<usize> {
     unshare(CloneFlags::CLONE_NEWIPC)?;
-    let mut desk = Desk { next: NextId::open()?, rows: Vec::new() };
+    let mut requests = Requests { next: NextId::open()?, rows: Vec::new() };
 
-    let holder = desk.next.arm(&[PID])?.fork(|| {
+    let holder = requests.next.arm(&[PID])?.fork(|| {
         // It is not to outlive a request that fails.
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         pause();
         0
     })?;
-    desk.request("fork, the pid in use", &[PID], fork_and_wait, Err(Errno::EBUSY))?;
+    requests.make("fork, the pid in use", &[PID], fork_and_wait, Err(Errno::EBUSY))?;
     kill(Pid::from_raw(holder.pid()), Signal::SIGKILL)?;
     holder.wait()?;
-    desk.create("  and once it is free", &[PID], fork_and_wait, Ok(()))?;
+    requests.create("  and once it is free", &[PID], fork_and_wait, Ok(()))?;
 
     let pid_max: Id = fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse()?;
-    desk.request("fork, below the range", &[0], fork_and_wait, Err(Errno::EINVAL))?;
-    desk.request("fork, pid_max", &[pid_max], fork_and_wait, Err(Errno::EINVAL))?;
+    requests.make("fork, below the range", &[0], fork_and_wait, Err(Errno::EINVAL))?;
+    requests.make("fork, pid_max", &[pid_max], fork_and_wait, Err(Errno::EINVAL))?;
     let ids: Vec<Id> = (1..=TOO_MANY_LEVELS).map(|level| PID + level).collect();
-    desk.request("fork, too many levels", &ids, fork_and_wait, Err(Errno::EINVAL))?;
+    requests.make("fork, too many levels", &ids, fork_and_wait, Err(Errno::EINVAL))?;
 
-    desk.next.arm(&[ipc_id(7, 21)])?.message_queue(IPC_PRIVATE, 0o600)?;
-    desk.request("msgget, the index in use", &[ipc_id(8, 21)], msgget, Err(Errno::EBUSY))?;
-    desk.request("msgget, below the range", &[-1], msgget, Err(Errno::EINVAL))?;
-    desk.request("msgget, two ids", &[22, 23], msgget, Err(Errno::EINVAL))?;
+    requests.next.arm(&[ipc_id(7, 21)])?.message_queue(IPC_PRIVATE, 0o600)?;
+    requests.make("msgget, the index in use", &[ipc_id(8, 21)], msgget, Err(Errno::EBUSY))?;
+    requests.make("msgget, below the range", &[-1], msgget, Err(Errno::EINVAL))?;
+    requests.make("msgget, two ids", &[22, 23], msgget, Err(Errno::EINVAL))?;
 
     // What was armed with the privilege cannot be used without it, and nothing else be armed.
-    desk.next.arm(&[PID])?.keep()?;
+    requests.next.arm(&[PID])?.keep()?;
     let nobody = Uid::from(NOBODY);
     setresuid(nobody, nobody, nobody)?;
     // Else what is armed could not be read.
     prctl::set_dumpable(true)?;
-    desk.create("fork, no capability", &[PID], fork_and_wait, Err(Errno::EPERM))?;
-    let armed = match desk.next.arm(&[PID + 1]) {
+    requests.create("fork, no capability", &[PID], fork_and_wait, Err(Errno::EPERM))?;
+    let armed = match requests.next.arm(&[PID + 1]) {
         Ok(armed) => {
             armed.keep()?;
             Ok(())
@@ -84,22 +85,23 @@ fn request_all() -> Result<usize> {
         Err(Error::NotPermitted { .. }) => Err(Errno::EPERM),
         Err(error) => return Err(error.into()),
     };
-    desk.record("arm, no capability", &[PID + 1], armed, Err(Errno::EPERM), &[PID])?;
+    requests.record("arm, no capability", &[PID + 1], armed, Err(Errno::EPERM), &[PID])?;
 
     let headers = ["request", "asked for", "answer", "still armed"];
-    table::print("Refused: what cannot be had as asked", headers, 2, &desk.rows);
-    Ok(desk.rows.iter().filter(|row| !row.good).count())
+    print_title("Refused: what cannot be had as asked");
+    print_table(headers, 2, &requests.rows);
+    Ok(requests.rows.iter().filter(|row| !row.good).count())
 }
 
-/// Where requests are made and written down.
-struct Desk {
+/// The requests that were made.
+struct Requests {
     next: NextId,
     rows: Vec<Row<4>>,
 }
 
-impl Desk {
+impl Requests {
     /// Arms `ids` and lets `create` use them.
-    fn request(
+    fn make(
         &mut self,
         label: &str,
         ids: &[Id],
@@ -123,7 +125,7 @@ impl Desk {
         self.record(label, ids, create(), expected, left)
     }
 
-    /// Writes down an answer, with what is armed now.
+    /// Records an answer, with what is armed now.
     fn record(
         &mut self,
         label: &str,
@@ -137,10 +139,10 @@ impl Desk {
             Ok(()) => "created".to_owned(),
             Err(errno) => format!("{errno:?}, {}", errno.desc().to_lowercase()),
         };
-        let armed_text = if armed.is_empty() { "nothing".to_owned() } else { table::ids(&armed) };
+        let armed_text = if armed.is_empty() { "nothing".to_owned() } else { text::ids(&armed) };
         self.rows.push(Row {
             good: answer == expected && armed == left,
-            cells: [label.to_owned(), table::ids(ids), answer_text, armed_text],
+            cells: [label.to_owned(), text::ids(ids), answer_text, armed_text],
         });
         Ok(())
     }

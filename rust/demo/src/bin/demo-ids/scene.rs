@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is restored, and in whose namespaces.
+//! What is created, and in whose namespaces.
 
 use std::fmt;
 
-use anyhow::Result;
 use nextid::{Id, ipc_id};
 
-use crate::outside;
-use crate::restore::{Namespaces, Restored};
-use crate::table::{self, Row};
+/// Whose namespaces the objects are created in.
+#[derive(Clone, Copy)]
+pub enum Namespaces {
+    /// Those of root: a new IPC namespace is all that is needed.
+    Root,
+    /// Those of an unprivileged user: a new user namespace, and all others in it.
+    Unprivileged,
+}
 
-/// A process to restore, with all that hangs on it.
+/// A process to create, with its threads and children.
 ///
 /// One whose id is 1 is the first of a new pid namespace.
 pub struct Process {
@@ -21,7 +25,7 @@ pub struct Process {
     pub children: &'static [Process],
 }
 
-/// A thread to restore.
+/// A thread to create.
 pub struct Thread {
     pub name: &'static str,
     pub ids: &'static [Id],
@@ -56,7 +60,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A System V IPC object to restore.
+/// A System V IPC object to create.
 pub struct Object {
     pub kind: Kind,
     pub sequence: Id,
@@ -69,7 +73,7 @@ impl Object {
     }
 }
 
-/// One restore.
+/// Objects that are created together.
 pub struct Scene {
     pub title: &'static str,
     pub namespaces: Namespaces,
@@ -77,7 +81,7 @@ pub struct Scene {
     pub objects: &'static [Object],
 }
 
-/// All restores.
+/// All scenes.
 pub const ALL: &[Scene] = &[
     Scene {
         title: "As root: three nested pid namespaces and an IPC namespace",
@@ -169,68 +173,23 @@ pub const ALL: &[Scene] = &[
     },
 ];
 
-/// How many ids were asked for, and how many of them were not got.
-#[derive(Default)]
-pub struct Outcome {
-    pub ids: usize,
-    pub wrong: usize,
+/// A process or thread of a scene.
+pub struct Task {
+    /// Its name, drawn as a part of the tree.
+    pub label: String,
+    pub name: &'static str,
+    pub ids: &'static [Id],
 }
 
 impl Scene {
-    /// Restores it, looks at it from outside, prints the table and takes it down.
-    pub fn play(&'static self) -> Result<Outcome> {
-        let restored = Restored::new(self)?;
-        let mut outcome = Outcome::default();
-        let mut rows = Vec::new();
-        let mut add =
-            |label: String, wanted: &[Id], asked: String, got: Result<Vec<Id>, String>| {
-                let (right, got) = match got {
-                    Ok(got) => (count_equal(&got, wanted), table::ids(&got)),
-                    Err(why) => (0, why),
-                };
-                outcome.ids += wanted.len();
-                outcome.wrong += wanted.len() - right;
-                rows.push(Row { good: right == wanted.len(), cells: [label, asked, got] });
-            };
-
-        let tasks = outside::tasks_below(restored.pid())?;
-        for (label, name, wanted) in self.tasks() {
-            let got = restored.task(name, wanted[0]).and_then(|()| {
-                let mut ids = tasks.get(name).ok_or("not in /proc")?.clone();
-                // What the kernel chose for the namespaces further out was not asked for.
-                ids.truncate(wanted.len());
-                Ok(ids)
-            });
-            add(label, wanted, table::ids(wanted), got);
-        }
-
-        let objects = outside::ipc_objects(restored.pid())?;
-        for object in self.objects {
-            let id = object.id();
-            let got = restored.object(id).and_then(|()| {
-                let list = object.kind.list();
-                objects
-                    .contains(&(object.kind, id))
-                    .then(|| vec![id])
-                    .ok_or(format!("not in {list}"))
-            });
-            let asked = format!("{id} = {} << 15 | {}", object.sequence, object.index);
-            add(object.kind.to_string(), &[id], asked, got);
-        }
-
-        restored.take_down()?;
-        table::print(self.title, ["object", "asked for", "got"], 2, &rows);
-        Ok(outcome)
-    }
-
-    /// Each process and thread: how the table calls it, its name, its ids.
-    fn tasks(&self) -> Vec<(String, &'static str, &'static [Id])> {
+    /// Each process and thread.
+    pub fn tasks(&self) -> Vec<Task> {
         let mut tasks = Vec::new();
         self.first.list("", "", &mut tasks);
         tasks
     }
 
-    /// How many objects there are to restore.
+    /// How many objects there are to create.
     pub fn len(&self) -> usize {
         self.tasks().len() + self.objects.len()
     }
@@ -238,13 +197,12 @@ impl Scene {
 
 impl Process {
     /// Lists the process, its threads and its children, drawn as a tree.
-    fn list(
-        &self,
-        branch: &str,
-        indent: &str,
-        tasks: &mut Vec<(String, &'static str, &'static [Id])>,
-    ) {
-        tasks.push((format!("{branch}{}", self.name), self.name, self.ids));
+    fn list(&self, branch: &str, indent: &str, tasks: &mut Vec<Task>) {
+        tasks.push(Task {
+            label: format!("{branch}{}", self.name),
+            name: self.name,
+            ids: self.ids,
+        });
         let mut below = self.threads.len() + self.children.len();
         let mut next = || {
             below -= 1;
@@ -252,19 +210,15 @@ impl Process {
         };
         for thread in self.threads {
             let (branch, _) = next();
-            tasks.push((
-                format!("{indent}{branch}thread {}", thread.name),
-                thread.name,
-                thread.ids,
-            ));
+            tasks.push(Task {
+                label: format!("{indent}{branch}thread {}", thread.name),
+                name: thread.name,
+                ids: thread.ids,
+            });
         }
         for child in self.children {
             let (branch, deeper) = next();
             child.list(&format!("{indent}{branch}"), &format!("{indent}{deeper}"), tasks);
         }
     }
-}
-
-fn count_equal(got: &[Id], wanted: &[Id]) -> usize {
-    got.iter().zip(wanted).filter(|(got, wanted)| got == wanted).count()
 }

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the rest of the system sees of the objects that were restored.
+//! What the rest of the system sees of the objects that were created.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::path::Path;
-use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use nextid::Id;
 use nix::sched::{CloneFlags, setns};
+use procfs::process::all_processes;
 
 use crate::scene::Kind;
 
@@ -17,16 +16,13 @@ use crate::scene::Kind;
 pub fn tasks_below(root: i32) -> Result<HashMap<String, Vec<Id>>> {
     let mut parents = HashMap::new();
     let mut tasks = Vec::new();
-    for tgid in numbered(Path::new("/proc"))? {
-        // Processes that end meanwhile are none of ours.
-        let Ok(threads) = numbered(Path::new(&format!("/proc/{tgid}/task"))) else { continue };
-        for tid in threads {
-            let path = format!("/proc/{tgid}/task/{tid}/status");
-            let Ok(status) = fs::read_to_string(path) else { continue };
-            parents.insert(tgid, field(&status, "PPid")?);
-            let ids = line(&status, "NSpid")?.split_whitespace().rev().map(Id::from_str);
-            let ids = ids.collect::<Result<Vec<_>, _>>()?;
-            tasks.push((tgid, line(&status, "Name")?.to_owned(), ids));
+    // Processes that end meanwhile are none of ours.
+    for process in all_processes()?.flatten() {
+        for task in process.tasks().into_iter().flatten().flatten() {
+            let Ok(status) = task.status() else { continue };
+            parents.insert(process.pid, status.ppid);
+            let ids = status.nspid.context("/proc/<pid>/status has no line NSpid")?;
+            tasks.push((process.pid, status.name, ids.into_iter().rev().map(Id::from).collect()));
         }
     }
     let is_below = |mut pid| {
@@ -60,25 +56,4 @@ pub fn ipc_objects(pid: i32) -> Result<HashSet<(Kind, Id)>> {
         }
     }
     Ok(objects)
-}
-
-/// The entries of a folder in `/proc` that are numbers.
-fn numbered(folder: &Path) -> Result<Vec<i32>> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
-    }
-    Ok(numbers)
-}
-
-fn line<'a>(status: &'a str, name: &str) -> Result<&'a str> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
-        .with_context(|| format!("/proc/<pid>/status has no line {name}"))
-}
-
-fn field(status: &str, name: &str) -> Result<i32> {
-    Ok(line(status, name)?.parse()?)
 }

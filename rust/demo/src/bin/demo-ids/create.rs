@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The restore itself: what a checkpoint/restore tool would do.
+//! Creates the objects of a scene, as a checkpoint/restore tool would.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -18,58 +18,49 @@ use nix::sys::prctl;
 use nix::sys::wait::{wait, waitpid};
 use nix::unistd::{self, ForkResult, Gid, Pid, Uid, fork};
 
-use crate::scene::{Kind, Object, Process, Scene, Thread};
-
-/// Whose namespaces the objects are restored in.
-#[derive(Clone, Copy)]
-pub enum Namespaces {
-    /// Those of root: a new IPC namespace is all that is needed.
-    Root,
-    /// Those of an unprivileged user: a new user namespace, and all others in it.
-    Unprivileged,
-}
+use crate::scene::{Kind, Namespaces, Object, Process, Scene, Thread};
 
 /// The uid and gid of the unprivileged user, "nobody" on most systems.
 pub const NOBODY: u32 = 65534;
 
-/// How long no news may come from what is restored, in milliseconds.
-const PATIENCE: u16 = 60_000;
+/// How long none of the objects may be reported, in milliseconds.
+const TIME_LIMIT: u16 = 60_000;
 
-/// A scene that stands.
-pub struct Restored {
-    restorer: Pid,
+/// The objects of a scene.
+pub struct Created {
+    creator: Pid,
     /// What became of each object, by its name: the id that it sees itself, or why there is none.
     reports: HashMap<String, Result<Id, String>>,
     /// All processes and threads end when this is closed.
     release: File,
 }
 
-impl Restored {
-    /// Restores `scene` from a child process.
+impl Created {
+    /// Creates the objects of `scene` from a child process.
     pub fn new(scene: &'static Scene) -> Result<Self> {
         let (reports, report) = pipe()?;
-        let (held, release) = pipe()?;
+        let (hold, release) = pipe()?;
         // SAFETY: This program has no other thread.
-        let restorer = match unsafe { fork() }? {
+        let creator = match unsafe { fork() }? {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
                 drop(release);
-                let crew: &'static Crew = Box::leak(Box::new(Crew { report, held }));
-                if let Err(error) = crew.restore(scene) {
-                    crew.report("", Err(&error));
+                let pipes: &'static Pipes = Box::leak(Box::new(Pipes { report, hold }));
+                if let Err(error) = pipes.create_all(scene) {
+                    pipes.report("", Err(&error));
                 }
                 // SAFETY: It has no preconditions.
                 unsafe { libc::_exit(0) }
             }
         };
-        drop((report, held));
+        drop((report, hold));
         let reports = collect(reports, scene.len())?;
-        Ok(Self { restorer, reports, release })
+        Ok(Self { creator, reports, release })
     }
 
-    /// The process that restored all others.
+    /// The process that created all others.
     pub fn pid(&self) -> i32 {
-        self.restorer.as_raw()
+        self.creator.as_raw()
     }
 
     /// Whether the task called `name` came to be, and calls itself `id`.
@@ -78,7 +69,7 @@ impl Restored {
             Some(Ok(got)) if *got == id => Ok(()),
             Some(Ok(got)) => Err(format!("{got}, as it sees itself")),
             Some(Err(why)) => Err(why.clone()),
-            None => Err("no news of it".to_owned()),
+            None => Err("not reported".to_owned()),
         }
     }
 
@@ -88,9 +79,9 @@ impl Restored {
     }
 
     /// Ends all processes; the IPC objects go with their namespace.
-    pub fn take_down(self) -> Result<()> {
+    pub fn remove(self) -> Result<()> {
         drop(self.release);
-        waitpid(self.restorer, None)?;
+        waitpid(self.creator, None)?;
         Ok(())
     }
 }
@@ -102,14 +93,19 @@ fn collect(reports: File, count: usize) -> Result<HashMap<String, Result<Id, Str
     while collected.len() < count {
         if reports.buffer().is_empty() {
             let mut ready = [PollFd::new(reports.get_ref().as_fd(), PollFlags::POLLIN)];
-            let heard = poll(&mut ready, PollTimeout::from(PATIENCE))?;
-            ensure!(heard > 0, "the restore hangs: {} of {count} objects so far", collected.len());
+            let ready_count = poll(&mut ready, PollTimeout::from(TIME_LIMIT))?;
+            ensure!(
+                ready_count > 0,
+                "no object was reported for {} s: {} of {count} so far",
+                TIME_LIMIT / 1000,
+                collected.len()
+            );
         }
         let mut line = String::new();
         if reports.read_line(&mut line)? == 0 {
             break;
         }
-        let (name, result) = line.trim_end().split_once('\t').context("a report of no form")?;
+        let (name, result) = line.trim_end().split_once('\t').context("a report without a tab")?;
         let result = result.parse().map_err(|_| result.to_owned());
         match result {
             Err(why) if name.is_empty() => return Err(anyhow!(why)),
@@ -119,39 +115,41 @@ fn collect(reports: File, count: usize) -> Result<HashMap<String, Result<Id, Str
     Ok(collected)
 }
 
-/// What the restored processes have in common.
-struct Crew {
+/// The pipes that all processes of a scene share.
+struct Pipes {
+    /// Each object is reported here.
     report: File,
-    held: File,
+    /// It ends when all processes are to end.
+    hold: File,
 }
 
-impl Crew {
-    /// Restores all that is in `scene`, and stays until it is to be taken down.
-    fn restore(&'static self, scene: &'static Scene) -> Result<()> {
+impl Pipes {
+    /// Creates all objects of `scene`, and waits for the end.
+    fn create_all(&'static self, scene: &'static Scene) -> Result<()> {
         match scene.namespaces {
             Namespaces::Root => unshare(CloneFlags::CLONE_NEWIPC)?,
             Namespaces::Unprivileged => become_unprivileged()?,
         }
         let mut next = NextId::open()?;
         for object in scene.objects {
-            let made = create(&mut next, object);
+            let made = create_object(&mut next, object);
             self.report(&object.id().to_string(), made.as_ref().map(|id| *id));
         }
-        self.fork(&mut next, &scene.first);
+        self.create_process(&mut next, &scene.first);
         self.wait();
         Ok(())
     }
 
-    /// Restores `process`, as a child of the calling one.
+    /// Creates `process`, as a child of the calling one.
     ///
     /// A process makes a new pid namespace for its last child only, and has no threads then:
     /// after `unshare()` all later children would be in that namespace, and threads cannot be.
-    fn fork(&'static self, next: &mut NextId, process: &'static Process) {
+    fn create_process(&'static self, next: &mut NextId, process: &'static Process) {
         let made = (|| -> Result<_> {
             if process.ids[0] == 1 {
                 unshare(CloneFlags::CLONE_NEWPID)?;
             }
-            Ok(next.arm(process.ids)?.fork(|| self.live(process))?)
+            Ok(next.arm(process.ids)?.fork(|| self.run(process))?)
         })();
         if let Err(error) = made {
             self.report(process.name, Err(&error));
@@ -159,17 +157,17 @@ impl Crew {
         }
     }
 
-    /// The life of `process`: it restores what hangs on it, and waits for the end.
-    fn live(&'static self, process: &'static Process) -> i32 {
+    /// What `process` does: it creates its children and threads, and waits for the end.
+    fn run(&'static self, process: &'static Process) -> i32 {
         let made = (|| -> Result<()> {
             prctl::set_name(&CString::new(process.name)?)?;
             let mut next = NextId::open()?;
             // Children first: a process with threads is not to fork.
             for child in process.children {
-                self.fork(&mut next, child);
+                self.create_process(&mut next, child);
             }
             for thread in process.threads {
-                self.thread(&mut next, thread);
+                self.create_thread(&mut next, thread);
             }
             Ok(())
         })();
@@ -179,8 +177,8 @@ impl Crew {
         0
     }
 
-    /// Restores a thread of the calling process.
-    fn thread(&'static self, next: &mut NextId, thread: &'static Thread) {
+    /// Creates a thread of the calling process.
+    fn create_thread(&'static self, next: &mut NextId, thread: &'static Thread) {
         let made = (|| -> Result<_> {
             let builder = thread::Builder::new().name(thread.name.to_owned());
             Ok(next.arm(thread.ids)?.thread(builder, || {
@@ -193,9 +191,9 @@ impl Crew {
         }
     }
 
-    /// Reports all that hangs on a process that could not be made.
+    /// Reports the threads and children of a process that could not be created.
     fn report_missing(&self, process: &Process) {
-        let why = anyhow!("not restored, since {} is not there", process.name);
+        let why = anyhow!("not created, because {} was not", process.name);
         for thread in process.threads {
             self.report(thread.name, Err(&why));
         }
@@ -211,14 +209,14 @@ impl Crew {
             Ok(id) => format!("{name}\t{id}\n"),
             Err(error) => format!("{name}\t{error:#}\n"),
         };
-        // Where nobody listens, nobody waits for it either.
+        // If the reader is gone, the report is not needed.
         let _ = (&self.report).write_all(line.as_bytes());
     }
 
-    /// Waits until the scene is taken down, and all children with it.
+    /// Waits until the objects are to be removed, and for the end of all children.
     fn wait(&self) {
-        // All ends are the same: there is nothing to stay for.
-        let _ = (&self.held).read(&mut [0]);
+        // An error is an end as well.
+        let _ = (&self.hold).read(&mut [0]);
         while wait().is_ok() {}
     }
 }
@@ -239,7 +237,7 @@ fn become_unprivileged() -> Result<()> {
 }
 
 /// Creates a System V IPC object by id.
-fn create(next: &mut NextId, object: &Object) -> Result<Id> {
+fn create_object(next: &mut NextId, object: &Object) -> Result<Id> {
     let armed = next.arm(&[object.id()])?;
     let id = match object.kind {
         Kind::Queue => armed.message_queue(IPC_PRIVATE, 0o600),

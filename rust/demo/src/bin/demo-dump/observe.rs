@@ -11,33 +11,34 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
+use procfs::process::Process;
 use testing::wait_until;
 
 /// Rows to compare.
 pub struct Table {
     pub title: &'static str,
     pub header: &'static str,
-    pub rows: Vec<Row>,
+    pub rows: Vec<Observed>,
 }
 
-/// A process, a thread or an object.
+/// A process, a thread or an IPC object.
 #[derive(PartialEq)]
-pub struct Row {
+pub struct Observed {
     pub name: String,
     pub shown: String,
     /// What is compared, but too long to show.
     contents: Vec<u8>,
 }
 
-impl Row {
-    fn new(name: impl Into<String>, shown: String) -> Self {
+impl Observed {
+    fn task(name: impl Into<String>, shown: String) -> Self {
         Self { name: name.into(), shown, contents: Vec::new() }
     }
 }
 
 /// The tree below `first`, and the objects in its IPC namespace.
 pub fn tables(first: Pid) -> Result<[Table; 2]> {
-    // What has just been woken is about to sleep.
+    // A process that has just been woken is about to sleep again.
     let mut rows = Ok(Vec::new());
     wait_until(|| {
         rows = processes(first);
@@ -53,67 +54,57 @@ pub fn tables(first: Pid) -> Result<[Table; 2]> {
     Ok([processes, Table { title: "/proc/sysvipc", header, rows: rows? }])
 }
 
-/// What a `status` file tells.
-struct Status(String);
-
-impl Status {
-    fn read(folder: &str) -> Result<Self> {
-        let path = format!("{folder}/status");
-        Ok(Self(fs::read_to_string(&path).context(path)?))
-    }
-
-    fn field(&self, name: &str) -> &str {
-        let line = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap_or_default().trim()
-    }
-
-    /// An id in the innermost pid namespace.
-    fn id(&self, name: &str) -> i32 {
-        self.field(name).rsplit('\t').next().and_then(|id| id.parse().ok()).unwrap_or_default()
-    }
-}
-
-fn processes(first: Pid) -> Result<Vec<Row>> {
+fn processes(first: Pid) -> Result<Vec<Observed>> {
     let mut rows = Vec::new();
-    add_process(&mut rows, first.as_raw(), 0, "")?;
+    add_process(&mut rows, &Process::new(first.as_raw())?, 0, "")?;
     Ok(rows)
 }
 
-/// Adds the process with id `outer` here, its threads, and all that is below it.
-fn add_process(rows: &mut Vec<Row>, outer: i32, parent: i32, indent: &str) -> Result<()> {
-    let status = Status::read(&format!("/proc/{outer}"))?;
-    let (pid, group, session) = (status.id("NSpid"), status.id("NSpgid"), status.id("NSsid"));
-    let state = &status.field("State")[..1];
-    rows.push(Row::new(
-        format!("{indent}{}", status.field("Name")),
+/// Adds `process`, its threads, and all that is below it.
+fn add_process(
+    rows: &mut Vec<Observed>,
+    process: &Process,
+    parent: i32,
+    indent: &str,
+) -> Result<()> {
+    let status = process.status()?;
+    let [pid, group, session] =
+        [&status.nspid, &status.nspgid, &status.nssid].map(|ids| innermost(ids.as_deref()));
+    let state = status.state.get(..1).unwrap_or_default();
+    rows.push(Observed::task(
+        format!("{indent}{}", status.name),
         format!("{pid:>5} {parent:>5} {group:>5} {session:>5}  {state}"),
     ));
 
     let indent = format!("{indent}  ");
     let mut threads = BTreeMap::new();
     let mut children = BTreeMap::new();
-    for entry in fs::read_dir(format!("/proc/{outer}/task"))? {
-        let entry = entry?.path();
-        let folder = entry.to_str().context("a folder of /proc")?;
-        let thread = Status::read(folder)?;
-        threads.insert(thread.id("NSpid"), thread.field("Name").to_owned());
-        for child in fs::read_to_string(format!("{folder}/children"))?.split_whitespace() {
-            let child: i32 = child.parse()?;
-            children.insert(Status::read(&format!("/proc/{child}"))?.id("NSpid"), child);
+    for task in process.tasks()? {
+        let task = task?;
+        let status = task.status()?;
+        threads.insert(innermost(status.nspid.as_deref()), status.name);
+        for child in task.children()? {
+            let child = Process::new(i32::try_from(child)?)?;
+            children.insert(innermost(child.status()?.nspid.as_deref()), child);
         }
     }
     threads.remove(&pid);
     for (tid, name) in threads {
-        rows.push(Row::new(format!("{indent}thread {name}"), format!("{tid:>5}")));
+        rows.push(Observed::task(format!("{indent}thread {name}"), format!("{tid:>5}")));
     }
     for child in children.into_values() {
-        add_process(rows, child, pid, &indent)?;
+        add_process(rows, &child, pid, &indent)?;
     }
     Ok(())
 }
 
+/// The id in the innermost pid namespace.
+fn innermost(ids: Option<&[i32]>) -> i32 {
+    ids.and_then(|ids| ids.last().copied()).unwrap_or_default()
+}
+
 /// The objects of the caller's IPC namespace.
-fn objects() -> Result<Vec<Row>> {
+fn objects() -> Result<Vec<Observed>> {
     let mut rows = Vec::new();
     for (kind, name) in
         [("msg", "message queue"), ("sem", "semaphore set"), ("shm", "shared memory")]
@@ -139,7 +130,7 @@ fn objects() -> Result<Vec<Row>> {
             };
             let (key, owner) = (fields[0].parse::<i32>()?, [field("uid"), field("gid")].join(":"));
             let shown = format!("{id:>6}  {key:#010x}  {:>4}  {owner:>5}  {size}", field("perms"));
-            rows.push(Row { name: name.to_owned(), shown, contents });
+            rows.push(Observed { name: name.to_owned(), shown, contents });
         }
     }
     Ok(rows)

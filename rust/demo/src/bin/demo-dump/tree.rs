@@ -33,7 +33,7 @@ pub fn start() -> Result<Pid> {
     Ok(first)
 }
 
-/// What a process does once it is what it is to be.
+/// What a process does once it has its session, its group and its children.
 enum Then {
     Sleep,
     Stop,
@@ -41,20 +41,20 @@ enum Then {
     Die,
 }
 
-/// Forks a process, which runs `live` and then does what that says; returns when it does.
-fn spawn(name: &str, live: fn() -> Result<Then>) -> Result<Pid> {
-    let (settled, settling) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+/// Forks a process, which runs `begin` and then does what that says; returns when it does.
+fn spawn(name: &str, begin: fn() -> Result<Then>) -> Result<Pid> {
+    let (reader, writer) = unistd::pipe2(OFlag::O_CLOEXEC)?;
     // SAFETY: No process here has threads when it forks.
     if let ForkResult::Parent { child } = unsafe { fork() }? {
-        drop(settling);
-        File::from(settled).read_to_end(&mut Vec::new())?;
+        drop(writer);
+        File::from(reader).read_to_end(&mut Vec::new())?;
         return Ok(child);
     }
-    let begin = || -> Result<Then> {
+    let named = || -> Result<Then> {
         prctl::set_name(&CString::new(name)?)?;
-        live()
+        begin()
     };
-    let then = begin().unwrap_or_else(|error| {
+    let then = named().unwrap_or_else(|error| {
         eprintln!("demo-dump: {name}: {error:#}");
         Then::Exit(1)
     });

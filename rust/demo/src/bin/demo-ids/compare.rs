@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What was asked for beside what came.
+
+use anyhow::Result;
+use demo::{Row, print_table, print_title};
+use nextid::Id;
+
+use crate::create::Created;
+use crate::observe;
+use crate::scene::Scene;
+use crate::text;
+
+/// How many ids were asked for, and how many of them did not come.
+#[derive(Default)]
+pub struct Outcome {
+    pub ids: usize,
+    pub wrong: usize,
+}
+
+/// Creates the objects of `scene`, looks at them from outside, prints a table and removes them.
+pub fn play(scene: &'static Scene) -> Result<Outcome> {
+    let created = Created::new(scene)?;
+    let mut outcome = Outcome::default();
+    let mut rows = Vec::new();
+    let mut add = |label: String, wanted: &[Id], asked: String, got: Result<Vec<Id>, String>| {
+        let (right, got) = match got {
+            Ok(got) => (count_equal(&got, wanted), text::ids(&got)),
+            Err(why) => (0, why),
+        };
+        outcome.ids += wanted.len();
+        outcome.wrong += wanted.len() - right;
+        rows.push(Row { good: right == wanted.len(), cells: [label, asked, got] });
+    };
+
+    let tasks = observe::tasks_below(created.pid())?;
+    for task in scene.tasks() {
+        let got = created.task(task.name, task.ids[0]).and_then(|()| {
+            let mut ids = tasks.get(task.name).ok_or("not in /proc")?.clone();
+            // What the kernel chose for the namespaces further out was not asked for.
+            ids.truncate(task.ids.len());
+            Ok(ids)
+        });
+        add(task.label, task.ids, text::ids(task.ids), got);
+    }
+
+    let objects = observe::ipc_objects(created.pid())?;
+    for object in scene.objects {
+        let id = object.id();
+        let got = created.object(id).and_then(|()| {
+            let list = object.kind.list();
+            let is_listed = objects.contains(&(object.kind, id));
+            is_listed.then(|| vec![id]).ok_or(format!("not in {list}"))
+        });
+        let asked = format!("{id} = {} << 15 | {}", object.sequence, object.index);
+        add(object.kind.to_string(), &[id], asked, got);
+    }
+
+    created.remove()?;
+    print_title(scene.title);
+    print_table(["object", "asked for", "got"], 2, &rows);
+    Ok(outcome)
+}
+
+fn count_equal(got: &[Id], wanted: &[Id]) -> usize {
+    got.iter().zip(wanted).filter(|(got, wanted)| got == wanted).count()
+}
