@@ -12,8 +12,9 @@ use nix::unistd::{ForkResult, Pid, fork as fork_program};
 
 use crate::data::Contention;
 use crate::harness::Session;
-use crate::ids::{Method, NS_LAST_PID, ipc_id, is_in_use};
-use crate::sys::{self, Child, IdFile, Kind, MOST_PIDS, set_sysctl};
+use crate::keys::Group;
+use crate::method::{Method, NS_LAST_PID, ipc_id, is_in_use};
+use crate::sys::{self, Child, IdFile, IpcKind, MOST_PIDS, set_sysctl};
 
 /// So many processes do nothing but create and destroy objects.
 const OTHERS: usize = 2;
@@ -38,16 +39,19 @@ pub fn measure(session: &mut Session) -> Result<()> {
             let pid = first + 7 * i;
             Ok((pid, method.process(&[pid], Child::Exits)?))
         };
-        count(session, "fork", &method, wanted, create, sys::wait)?;
+        count(session, Group::Process, &method, wanted, create, sys::wait)?;
     }
     others.end()?;
 
-    let others = Others::start(|| Kind::Message.create().and_then(|id| Kind::Message.remove(id)))?;
+    let others =
+        Others::start(|| IpcKind::Message.create().and_then(|id| IpcKind::Message.remove(id)))?;
     let first = ipc_id(1000)?;
-    for method in Method::all_for_ipc(Kind::Message)?.into_iter().skip(1) {
+    for method in Method::all_for_ipc(IpcKind::Message)?.into_iter().skip(1) {
         let create =
-            |method: &Method, i: c_int| Ok((first + i, method.ipc(Kind::Message, first + i)?));
-        count(session, "msg", &method, wanted, create, |id| Kind::Message.remove(id))?;
+            |method: &Method, i: c_int| Ok((first + i, method.ipc(IpcKind::Message, first + i)?));
+        count(session, Group::MessageQueue, &method, wanted, create, |id| {
+            IpcKind::Message.remove(id)
+        })?;
     }
     others.end()
 }
@@ -55,17 +59,17 @@ pub fn measure(session: &mut Session) -> Result<()> {
 /// Creates objects by `create`, which returns the id wanted and the id got, each until it is right.
 fn count(
     session: &mut Session,
-    object: &str,
+    group: Group,
     method: &Method,
     wanted: usize,
     create: impl Fn(&Method, c_int) -> Result<(c_int, c_int)>,
     remove: impl Fn(c_int) -> std::io::Result<()>,
 ) -> Result<()> {
-    let case = method.name();
+    let case = method.case();
     let (mut wrong, mut refused) = (0, 0);
     let start = Instant::now();
     for i in 0..wanted {
-        session.progress(&format!("{object} beside others, {case}"), i, wanted);
+        session.progress(&format!("{group} beside others, {case}"), i, wanted);
         for tries in 1.. {
             match create(method, c_int::try_from(i)?) {
                 Ok((id, got)) => {
@@ -79,13 +83,13 @@ fn count(
                 Err(error) => return Err(error),
             }
             if tries == MAX_TRIES {
-                bail!("{object}, {case}: no success in {tries} tries");
+                bail!("{group}, {case}: no success in {tries} tries");
             }
         }
     }
     session.contention.push(Contention {
-        object: object.to_owned(),
-        case: case.to_owned(),
+        group,
+        case,
         wanted: wanted as u64,
         wrong,
         refused,

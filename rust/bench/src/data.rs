@@ -7,6 +7,8 @@ use std::{fmt, fs};
 use anyhow::Context;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::keys::{Case, Group, Kernel};
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,10 +34,10 @@ impl fmt::Display for Unit {
 /// All rounds of one case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measurement {
-    /// The table that it belongs to.
-    pub group: String,
+    /// What it is compared with.
+    pub group: Group,
     /// The competitor.
-    pub case: String,
+    pub case: Case,
     /// How large the problem was, for cases that grow.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub size: Option<u64>,
@@ -66,7 +68,12 @@ impl Measurement {
         sorted[index]
     }
 
-    /// The lower quartile of the rounds: little is in it that happens by the way.
+    /// The lower quartile, the median and the upper quartile of the rounds.
+    pub fn quartiles(&self) -> [f64; 3] {
+        [0.25, 0.5, 0.75].map(|share| self.quantile(share))
+    }
+
+    /// The lower quartile: rounds in which the kernel did other work as well are above it.
     pub fn low(&self) -> f64 {
         self.quantile(0.25)
     }
@@ -81,9 +88,9 @@ impl Measurement {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contention {
     /// What was created.
-    pub object: String,
+    pub group: Group,
     /// The competitor.
-    pub case: String,
+    pub case: Case,
     /// How many objects were wanted.
     pub wanted: u64,
     /// How many were created with another id, and had to be destroyed.
@@ -96,9 +103,9 @@ pub struct Contention {
 
 /// The kernel that was measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Kernel {
-    /// What the report calls it.
-    pub name: String,
+pub struct Build {
+    /// Which of those that are compared.
+    pub kernel: Kernel,
     /// Version, build and architecture, as `uname` prints them.
     pub uname: String,
     /// What of its command line is the same on any machine: no paths, and not what virtme-ng told
@@ -121,7 +128,7 @@ pub struct Machine {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// The kernel.
-    pub kernel: Kernel,
+    pub build: Build,
     /// The machine.
     pub machine: Machine,
     /// What time was measured in.
@@ -132,15 +139,15 @@ pub struct Run {
     pub contention: Vec<Contention>,
 }
 
-impl Kernel {
-    /// The kernel that runs this program, which was built as `name`.
-    pub fn running(name: String) -> anyhow::Result<Self> {
+impl Build {
+    /// The kernel that runs this program, which was built as `kernel`.
+    pub fn running(kernel: Kernel) -> anyhow::Result<Self> {
         let uname = nix::sys::utsname::uname()?;
         let uname = [uname.release(), uname.version(), uname.machine()]
             .map(|part| part.to_string_lossy().into_owned())
             .join(" ");
         let command_line = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
-        Ok(Self { name, uname, command_line: portable(&command_line) })
+        Ok(Self { kernel, uname, command_line: portable(&command_line) })
     }
 }
 
@@ -171,8 +178,8 @@ mod tests {
     fn quantiles_are_of_the_sorted_rounds() {
         let rounds = vec![5.0, 1.0, 4.0, 2.0, 3.0];
         let measurement = Measurement {
-            group: String::new(),
-            case: String::new(),
+            group: Group::Arming,
+            case: Case::NextId,
             size: None,
             unit: Unit::Nanoseconds,
             rounds,

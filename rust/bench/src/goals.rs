@@ -6,230 +6,218 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use crate::data::Unit;
-use crate::report::{OFF, ON, Results};
-use crate::svg::thousands;
+use crate::data::{Contention, Measurement, Unit};
+use crate::keys::{Case, Group, Kernel};
+use crate::number::thousands;
+use crate::results::Results;
 
-/// A goal, and what was measured of it.
+/// At how many levels of pid namespaces processes are compared.
+const LEVELS: [u64; 5] = [1, 2, 4, 8, 32];
+
+/// A goal, and what was measured of it, if anything was.
 struct Goal {
     what: String,
-    measured: String,
+    measured: Option<Measured>,
+}
+
+struct Measured {
+    text: String,
     met: bool,
 }
 
-/// A table of all goals that something was measured of.
+/// A table of all goals.
 pub fn table(results: &Results) -> Result<String> {
-    let mut goals = Vec::new();
-    goals.extend(objects(results));
-    goals.extend(not_used(results));
-    goals.extend(size(results));
-    goals.extend(task_struct(results));
-    goals.extend(arming(results));
-    goals.extend(tasks(results));
-    goals.extend(ipc(results));
-    goals.extend(contention(results));
-    goals.extend(growth(results));
-    goals.extend(parser(results));
-    goals.extend(memory(results));
-
     let mut text = String::from("| goal | measured | |\n| --- | --- | --- |\n");
-    for Goal { what, measured, met } in goals {
-        writeln!(text, "| {what} | {measured} | {} |", if met { "met" } else { "**missed**" })?;
+    for Goal { what, measured } in goals(results) {
+        let (measured, verdict) = match &measured {
+            None => ("not measured in this run", "–"),
+            Some(Measured { text, met: true }) => (text.as_str(), "met"),
+            Some(Measured { text, met: false }) => (text.as_str(), "**missed**"),
+        };
+        writeln!(text, "| {what} | {measured} | {verdict} |")?;
     }
     Ok(text)
 }
 
-fn objects(results: &Results) -> Option<Goal> {
-    let objects = results.objects.as_ref()?;
-    let differ: Vec<String> = objects
+/// All goals, whatever was measured.
+fn goals(results: &Results) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    let mut add = |what: &str, measured| goals.push(Goal { what: what.to_owned(), measured });
+
+    add("without the option, the same object code", object_code(results));
+    add("with the option, not used: at most 20 instructions and 0.1 % more", not_used(results));
+    add("at most 12 KiB of code and data", size(results));
+    add("task_struct larger by a pointer at most", task_struct(results));
+    add(
+        "a write to next_id costs at most one to msg_next_id",
+        compare(results, Group::Arming, None, (Case::NextId, 1.0, Case::MsgNextId)),
+    );
+    for levels in LEVELS {
+        let plural = if levels == 1 { "" } else { "s" };
+        add(
+            &format!("{} at {levels} level{plural}: within 2 % of set_tid", Group::Process),
+            compare(results, Group::Process, Some(levels), (Case::NextId, 1.02, Case::SetTid)),
+        );
+    }
+    // The sysctl knows the innermost pid namespace only.
+    add(
+        &format!("{} at 1 level: no dearer than ns_last_pid", Group::Process),
+        compare(results, Group::Process, Some(1), (Case::NextId, 1.0, Case::Sysctl)),
+    );
+    add(
+        &format!("{}: within 2 % of set_tid", Group::Thread),
+        compare(results, Group::Thread, None, (Case::NextId, 1.02, Case::SetTid)),
+    );
+    add(
+        &format!("{}: no dearer than ns_last_pid", Group::Thread),
+        compare(results, Group::Thread, None, (Case::NextId, 1.0, Case::Sysctl)),
+    );
+    for group in [Group::MessageQueue, Group::SemaphoreSet, Group::SharedMemory] {
+        add(
+            &format!("{group}: at least twice as fast as CRIU's way"),
+            compare(results, group, None, (Case::NextId, 0.5, Case::SysctlAsCriu)),
+        );
+        add(
+            &format!("{group}: ahead of the sysctl on an open descriptor"),
+            compare(results, group, None, (Case::NextId, 1.0, Case::Sysctl)),
+        );
+    }
+    add("beside others, no wrong id and no retry", contention(results));
+    for group in [Group::ManyQueues, Group::ManyProcesses] {
+        add(
+            &format!("{group}: what the id costs stays the same among many"),
+            growth(results, group),
+        );
+    }
+    add("lists: what an id costs stays the same from 1,000 ids up", lists(results));
+    add(
+        "the parser at least twice as fast as simple_strtol() in the loop of 2008",
+        compare(results, Group::Parser, None, (Case::Parser, 0.5, Case::SimpleStrtol)),
+    );
+    add(&format!("memory of long lists: at most {MEMORY_BOUND} bytes"), memory(results));
+    goals
+}
+
+fn object_code(results: &Results) -> Option<Measured> {
+    let files = results.object_code.as_ref()?;
+    let differ: Vec<String> = files
         .iter()
         .filter(|(_, sections)| !sections.is_empty())
         .map(|(file, sections)| format!("{file} differs in {}", sections.join(", ")))
         .collect();
-    let files: Vec<&str> = objects.iter().map(|(file, _)| file.as_str()).collect();
-    Some(Goal {
-        what: format!("without the option, the same object code: {}", files.join(", ")),
-        measured: if differ.is_empty() { "the same".to_owned() } else { differ.join("; ") },
-        met: differ.is_empty(),
-    })
+    let files: Vec<&str> = files.iter().map(|(file, _)| file.as_str()).collect();
+    let met = differ.is_empty();
+    let text = if met { format!("the same in {}", files.join(", ")) } else { differ.join("; ") };
+    Some(Measured { text, met })
 }
 
-fn not_used(results: &Results) -> Option<Goal> {
-    let on = results.group(ON, Unit::Instructions, "not used");
-    let differences = on.iter().filter_map(|m| {
-        let off = results.low(OFF, "not used", &m.case)?;
-        Some((m.case.as_str(), m.low() - off, off))
-    });
-    // An entry more in a list is what the option is for.
-    let differences: Vec<_> =
-        differences.filter(|(case, ..)| *case != "first list of /proc/PID").collect();
-    let percent = |&(_, more, off): &(&str, f64, f64)| 100.0 * more / off;
-    let most = differences.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
-    let most_percent = differences.iter().max_by(|a, b| percent(a).total_cmp(&percent(b)))?;
-    Some(Goal {
-        what: "with the option, not used: at most 20 instructions and 0.1 % more".to_owned(),
-        measured: format!(
+fn not_used(results: &Results) -> Option<Measured> {
+    /// What the option adds to a case.
+    struct Added {
+        case: Case,
+        instructions: f64,
+        percent: f64,
+    }
+
+    let mut all = Vec::new();
+    for on in results.group(Kernel::On, Unit::Instructions, Group::NotUsed) {
+        // One more file in the list is what the option is for.
+        if on.case == Case::ListProc {
+            continue;
+        }
+        let off = results.low(Kernel::Off, Group::NotUsed, on.case)?;
+        let instructions = on.low() - off;
+        all.push(Added { case: on.case, instructions, percent: 100.0 * instructions / off });
+    }
+    let most = all.iter().max_by(|a, b| a.instructions.total_cmp(&b.instructions))?;
+    let most_percent = all.iter().max_by(|a, b| a.percent.total_cmp(&b.percent))?;
+    Some(Measured {
+        text: format!(
             "at most {:+.0}: {}; {:+.2} %: {}",
-            most.1,
-            most.0,
-            percent(most_percent),
-            most_percent.0
+            most.instructions, most.case, most_percent.percent, most_percent.case
         ),
-        met: most.1 <= 20.0 && percent(most_percent) <= 0.1,
+        met: most.instructions <= 20.0 && most_percent.percent <= 0.1,
     })
 }
 
-fn size(results: &Results) -> Option<Goal> {
+fn size(results: &Results) -> Option<Measured> {
     let bytes = results.bytes_added()?;
-    Some(Goal {
-        what: "at most 12 KiB of code and data".to_owned(),
-        measured: format!("{bytes} bytes"),
-        met: bytes <= 12 << 10,
-    })
+    Some(Measured { text: format!("{bytes} bytes"), met: bytes <= 12 << 10 })
 }
 
-fn task_struct(results: &Results) -> Option<Goal> {
+fn task_struct(results: &Results) -> Option<Measured> {
     let size = |kernel| {
-        let group = results.group(kernel, Unit::Bytes, "task_struct");
+        let group = results.group(kernel, Unit::Bytes, Group::TaskStruct);
         group.first().map(|m| m.median())
     };
-    let (off, on) = (size(OFF)?, size(ON)?);
-    Some(Goal {
-        what: "task_struct larger by a pointer at most".to_owned(),
-        measured: format!("{} and {} bytes", thousands(off), thousands(on)),
+    let (off, on) = (size(Kernel::Off)?, size(Kernel::On)?);
+    Some(Measured {
+        text: format!("{} and {} bytes", thousands(off), thousands(on)),
         met: on - off <= 8.0,
     })
-}
-
-fn arming(results: &Results) -> Option<Goal> {
-    compare(
-        results,
-        "arming",
-        None,
-        "a write to next_id costs at most one to msg_next_id",
-        ("next_id", 1.0, "msg_next_id"),
-    )
 }
 
 /// Whether `case` costs at most `factor` times what `other` does.
 fn compare(
     results: &Results,
-    group: &str,
+    group: Group,
     size: Option<u64>,
-    what: &str,
-    (case, factor, other): (&str, f64, &str),
-) -> Option<Goal> {
-    let [mine, others] = [case, other].map(|case| results.instructions(group, case, size));
-    let (mine, others) = (mine?, others?);
-    Some(Goal {
-        what: what.to_owned(),
-        measured: format!(
-            "{} to {} instructions, {:.1} %",
-            thousands(mine),
-            thousands(others),
-            100.0 * mine / others
-        ),
+    (case, factor, other): (Case, f64, Case),
+) -> Option<Measured> {
+    let mine = results.instructions(group, case, size)?;
+    let others = results.instructions(group, other, size)?;
+    let percent = 100.0 * mine / others;
+    Some(Measured {
+        text: format!("{} to {} instructions, {percent:.1} %", thousands(mine), thousands(others)),
         met: mine <= factor * others,
     })
 }
 
-fn tasks(results: &Results) -> Vec<Goal> {
-    let mut goals = Vec::new();
-    for (group, sizes) in [
-        ("fork, exit and wait", vec![Some(1), Some(2), Some(4), Some(8), Some(32)]),
-        ("thread", vec![None]),
-    ] {
-        for size in sizes {
-            let levels = match size {
-                Some(1) => " at 1 level".to_owned(),
-                Some(n) => format!(" at {n} levels"),
-                None => String::new(),
-            };
-            let within = format!("{group}{levels}: within 2 % of set_tid");
-            goals.extend(compare(results, group, size, &within, ("next_id", 1.02, "set_tid")));
-            let no_dearer = format!("{group}{levels}: no dearer than ns_last_pid");
-            let sysctl = ("next_id", 1.0, "sysctl, kept open");
-            goals.extend(compare(results, group, size, &no_dearer, sysctl));
-        }
+fn contention(results: &Results) -> Option<Measured> {
+    let mine: Vec<_> = results.contention().filter(|c| c.case == Case::NextId).collect();
+    if mine.is_empty() {
+        return None;
     }
-    goals
-}
-
-fn ipc(results: &Results) -> Vec<Goal> {
-    let mut goals = Vec::new();
-    for kind in ["msg", "sem", "shm"] {
-        let twice = format!("{kind}: at least twice as fast as CRIU's way");
-        goals.extend(compare(results, kind, None, &twice, ("next_id", 0.5, "sysctl, as CRIU")));
-        let ahead = format!("{kind}: ahead of the sysctl on an open descriptor");
-        goals.extend(compare(results, kind, None, &ahead, ("next_id", 1.0, "sysctl, kept open")));
-    }
-    goals
-}
-
-fn contention(results: &Results) -> Option<Goal> {
-    let mine: Vec<_> = results.contention().filter(|c| c.case == "next_id").collect();
-    let (wrong, refused, wanted) = mine.iter().fold((0, 0, 0), |(wrong, refused, wanted), c| {
-        (wrong + c.wrong, refused + c.refused, wanted + c.wanted)
-    });
-    (!mine.is_empty()).then(|| Goal {
-        what: "beside others, no wrong id and no retry".to_owned(),
-        measured: format!("{wrong} wrong and {refused} refused of {wanted}"),
+    let sum = |field: fn(&Contention) -> u64| mine.iter().map(|c| field(c)).sum();
+    let (wrong, refused, wanted): (u64, u64, u64) =
+        (sum(|c| c.wrong), sum(|c| c.refused), sum(|c| c.wanted));
+    Some(Measured {
+        text: format!("{wrong} wrong and {refused} refused of {wanted}"),
         met: wrong == 0 && refused == 0,
     })
 }
 
 /// What one object costs more among many than among few, beside what it costs with no id chosen.
-fn growth(results: &Results) -> Vec<Goal> {
-    let mut goals = Vec::new();
-    for group in ["message queues", "processes"] {
-        let all = results.group(ON, Unit::Instructions, group);
-        let added = |size| {
-            let [mine, none] =
-                ["next_id", "no id"].map(|case| results.instructions(group, case, Some(size)));
-            Some(mine? - none?)
-        };
-        let sizes: Vec<u64> = all.iter().filter_map(|m| m.size).collect();
-        let (Some(&least), Some(&most)) = (sizes.iter().find(|&&s| s >= 100), sizes.iter().max())
-        else {
-            continue;
-        };
-        if least == most {
-            continue;
-        }
-        let (Some(few), Some(many), Some(whole)) =
-            (added(least), added(most), results.instructions(group, "next_id", Some(most)))
-        else {
-            continue;
-        };
-        goals.push(Goal {
-            what: format!("{group}: what the id costs is flat from {least} to {most}"),
-            measured: format!("{} to {} of {}", thousands(few), thousands(many), thousands(whole)),
-            met: many - few <= 0.05 * whole,
-        });
+fn growth(results: &Results, group: Group) -> Option<Measured> {
+    let of = |case, size| results.instructions(group, case, Some(size));
+    let added = |size| Some(of(Case::NextId, size)? - of(Case::NoId, size)?);
+    let all = results.group(Kernel::On, Unit::Instructions, group);
+    let sizes = || all.iter().filter_map(|m| m.size);
+    let (least, most) = (sizes().find(|&size| size >= 100)?, sizes().max()?);
+    if least == most {
+        return None;
     }
-    let lists = results.group(ON, Unit::Instructions, "ids in a list");
-    let long: Vec<f64> =
-        lists.iter().filter(|m| m.size >= Some(1000)).map(|m| m.median()).collect();
-    if let (Some(least), Some(most)) =
-        (long.iter().copied().reduce(f64::min), long.iter().copied().reduce(f64::max))
-    {
-        goals.push(Goal {
-            what: "lists: the cost of an id is flat from 1,000 ids up".to_owned(),
-            measured: format!("{} to {} instructions", thousands(least), thousands(most)),
-            met: most <= 1.05 * least,
-        });
-    }
-    goals
+    let (few, many, whole) = (added(least)?, added(most)?, of(Case::NextId, most)?);
+    Some(Measured {
+        text: format!(
+            "{} among {least}, {} among {most}, of {} instructions",
+            thousands(few),
+            thousands(many),
+            thousands(whole)
+        ),
+        met: many - few <= 0.05 * whole,
+    })
 }
 
-fn parser(results: &Results) -> Option<Goal> {
-    compare(
-        results,
-        "parser",
-        None,
-        "the parser at least twice as fast as simple_strtol() in the loop of 2008",
-        ("parser", 0.5, "simple_strtol"),
-    )
+fn lists(results: &Results) -> Option<Measured> {
+    let mut all = results.group(Kernel::On, Unit::Instructions, Group::List);
+    all.retain(|m| m.size >= Some(1000));
+    let medians = || all.iter().map(|m| m.median());
+    let (least, most) = (medians().reduce(f64::min)?, medians().reduce(f64::max)?);
+    Some(Measured {
+        text: format!("{} to {} instructions", thousands(least), thousands(most)),
+        met: most <= 1.05 * least,
+    })
 }
 
 /// What a list may take: 8 bytes an id and a page, and 1 % of that.
@@ -241,15 +229,75 @@ pub fn memory_bound(size: u64) -> f64 {
     1.01 * (8.0 * size as f64 + 4096.0)
 }
 
-fn memory(results: &Results) -> Option<Goal> {
+fn memory(results: &Results) -> Option<Measured> {
     // Of short lists too little is counted: the page tells.
-    let mut all = results.group(ON, Unit::Bytes, "memory");
+    let mut all = results.group(Kernel::On, Unit::Bytes, Group::Memory);
     all.retain(|m| m.size >= Some(4096));
-    let over = all.iter().filter_map(|m| Some((m.size?, m.median() / memory_bound(m.size?))));
-    let (size, most) = over.max_by(|a, b| a.1.total_cmp(&b.1))?;
-    Some(Goal {
-        what: format!("memory of long lists: at most {MEMORY_BOUND} bytes"),
-        measured: format!("{:.1} % of that at most, with {size} ids", 100.0 * most),
+    let share = |m: &&Measurement| Some((m.size?, m.median() / memory_bound(m.size?)));
+    let (size, most) = all.iter().filter_map(share).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    Some(Measured {
+        text: format!("{:.1} % of that at most, with {size} ids", 100.0 * most),
         met: most <= 1.0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum;
+
+    use super::*;
+    use crate::data::{Build, Machine, Run};
+
+    /// A boot of `kernel` in which all was measured, by each unit.
+    fn run(kernel: Kernel, unit: Unit) -> Run {
+        let measurement =
+            |group, case, size| Measurement { group, case, size, unit, rounds: vec![4096.0] };
+        let sizes = [None, Some(1), Some(2), Some(4), Some(8), Some(32), Some(100), Some(65536)];
+        let measurements = Group::value_variants().iter().flat_map(|&group| {
+            let cases = group.cases().iter();
+            cases.flat_map(move |&case| sizes.map(|size| measurement(group, case, size)))
+        });
+        Run {
+            build: Build { kernel, uname: String::new(), command_line: String::new() },
+            machine: Machine { processor: String::new(), processors: 1, memory: 0 },
+            unit,
+            measurements: measurements.collect(),
+            contention: vec![Contention {
+                group: Group::Process,
+                case: Case::NextId,
+                wanted: 1,
+                wrong: 0,
+                refused: 0,
+                milliseconds: 1.0,
+            }],
+        }
+    }
+
+    /// Results in which nothing is missing.
+    fn whole() -> Results {
+        let kernels = [Kernel::Pristine, Kernel::Off, Kernel::On];
+        let units = [Unit::Instructions, Unit::Bytes];
+        let runs = kernels.into_iter().flat_map(|kernel| units.map(|unit| run(kernel, unit)));
+        Results {
+            runs: runs.collect(),
+            object_code: Some(vec![("kernel/fork.o".to_owned(), Vec::new())]),
+            size: Some("Total: Before=1000, After=1234, chg +23.40%\n".to_owned()),
+        }
+    }
+
+    #[test]
+    fn each_goal_is_judged_where_all_was_measured() {
+        for goal in goals(&whole()) {
+            assert!(goal.measured.is_some(), "{}", goal.what);
+        }
+    }
+
+    #[test]
+    fn each_goal_has_a_row_where_nothing_was_measured() {
+        let rows = goals(&Results::default());
+        assert!(rows.iter().all(|goal| goal.measured.is_none()));
+        let names = |goals: Vec<Goal>| goals.into_iter().map(|goal| goal.what).collect::<Vec<_>>();
+        assert_eq!(names(rows), names(goals(&whole())));
+        assert!(table(&Results::default()).unwrap().contains("not measured"));
+    }
 }

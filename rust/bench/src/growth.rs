@@ -4,9 +4,10 @@
 
 use anyhow::{Context, Result};
 
-use crate::harness::{Case, Session, per_operation};
-use crate::ids::{Method, NEXT_ID, ipc_id, write_command};
-use crate::sys::{Child, IdFile, Kind, MOST_PIDS, kill, set_sysctl};
+use crate::harness::{Competitor, Session, per_operation};
+use crate::keys::{Case, Group};
+use crate::method::{Method, NEXT_ID, ipc_id, write_command};
+use crate::sys::{Child, IdFile, IpcKind, MOST_PIDS, kill, set_sysctl};
 
 /// So many objects are timed together.
 const BATCH: u64 = 10;
@@ -29,21 +30,21 @@ pub fn measure(session: &mut Session) -> Result<()> {
 }
 
 fn messages(session: &mut Session) -> Result<()> {
-    const KIND: Kind = Kind::Message;
+    const KIND: IpcKind = IpcKind::Message;
 
     let most = session.effort.objects;
     set_sysctl("msgmni", most)?;
     let first = ipc_id(0)?;
     let methods = [Method::None, Method::next_id()?, Method::Sysctl(IdFile::open(KIND.sysctl())?)];
     for method in methods {
-        let name = method.name();
+        let case = method.case();
         let create = |n| {
             let wanted = first + i32::try_from(n)?;
             let id = method.ipc(KIND, wanted)?;
             method.check(wanted, id)?;
             Ok(id)
         };
-        let ids = grow(session, "message queues", name, most, create)?;
+        let ids = grow(session, Group::ManyQueues, case, most, create)?;
         ids.into_iter().rev().try_for_each(|id| KIND.remove(id))?;
     }
     Ok(())
@@ -54,14 +55,14 @@ fn processes(session: &mut Session) -> Result<()> {
     set_sysctl("pid_max", MOST_PIDS)?;
     set_sysctl("threads-max", 2 * most)?;
     for method in [Method::None, Method::next_id()?, Method::SetTid] {
-        let name = method.name();
+        let case = method.case();
         let create = |n| {
             let wanted = FIRST_PID + i32::try_from(n)?;
             let pid = method.process(&[wanted], Child::Pauses)?;
             method.check(wanted, pid)?;
             Ok(pid)
         };
-        let pids = grow(session, "processes", name, most, create)?;
+        let pids = grow(session, Group::ManyProcesses, case, most, create)?;
         pids.into_iter().try_for_each(kill)?;
     }
     Ok(())
@@ -71,8 +72,8 @@ fn processes(session: &mut Session) -> Result<()> {
 /// kept.
 fn grow<T>(
     session: &mut Session,
-    group: &str,
-    case: &'static str,
+    group: Group,
+    case: Case,
     most: u64,
     mut create: impl FnMut(u64) -> Result<T>,
 ) -> Result<Vec<T>> {
@@ -105,9 +106,9 @@ fn lists(session: &mut Session) -> Result<()> {
     let most = usize::try_from(session.effort.objects)?;
     for size in LISTS.into_iter().filter(|&size| size <= most) {
         let command = list_command(size);
-        let case = Case::new("next_id", || next_id.write(&command));
+        let competitor = Competitor::new(Case::NextId, || next_id.write(&command));
         let measured = session.measurements.len();
-        session.compare("ids in a list", Some(size as u64), vec![case])?;
+        session.compare(Group::List, Some(size as u64), vec![competitor])?;
         for measurement in &mut session.measurements[measured..] {
             measurement.rounds.iter_mut().for_each(|round| *round /= per_operation(size as u64, 1));
         }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::clock::Clock;
-use crate::data::{Contention, Measurement};
+use crate::data::{Contention, Measurement, Unit};
+use crate::keys::{Case, Group};
 
-/// How many operations make a batch. Every other task costs a thousand instructions more than the one
-/// before, and a median of single ones would be of either. Not more objects exist at once.
+/// How many operations make a batch. Every other task costs a thousand instructions more than the
+/// one before, and a median of single ones would be of either. Not more objects exist at once.
 const BATCHES: RangeInclusive<usize> = 4..=1024;
 
 /// The same for objects that all exist at once: every so many of them, memory for more is set up.
@@ -37,17 +38,17 @@ impl Effort {
 }
 
 /// One competitor: something that can be done and timed.
-pub struct Case<'a> {
-    name: &'static str,
+pub struct Competitor<'a> {
+    case: Case,
     /// How many operations a batch may have.
     batches: RangeInclusive<usize>,
     /// Does it so many times, and returns how long that took.
     batch: Box<dyn FnMut(Clock, usize) -> Result<u64> + 'a>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Competitor<'a> {
     /// Something that leaves nothing behind. All of it is timed.
-    pub fn new(name: &'static str, mut operation: impl FnMut() -> Result<()> + 'a) -> Self {
+    pub fn new(case: Case, mut operation: impl FnMut() -> Result<()> + 'a) -> Self {
         let batch = move |clock: Clock, count| {
             let start = clock.now();
             for _ in 0..count {
@@ -55,13 +56,13 @@ impl<'a> Case<'a> {
             }
             Ok(clock.now() - start)
         };
-        Self { name, batches: BATCHES, batch: Box::new(batch) }
+        Self { case, batches: BATCHES, batch: Box::new(batch) }
     }
 
     /// Something that creates an object; it is told how many of the batch there are already. To
     /// `remove` the objects is not timed.
     pub fn creation<T>(
-        name: &'static str,
+        case: Case,
         mut create: impl FnMut(usize) -> Result<T> + 'a,
         mut remove: impl FnMut(T) -> Result<()> + 'a,
     ) -> Self {
@@ -75,12 +76,12 @@ impl<'a> Case<'a> {
             objects.into_iter().try_for_each(&mut remove)?;
             Ok(taken)
         };
-        Self { name, batches: CREATIONS, batch: Box::new(batch) }
+        Self { case, batches: CREATIONS, batch: Box::new(batch) }
     }
 
     /// Something that is done to an object, which to `prepare` and to `remove` is not timed.
     pub fn on<T>(
-        name: &'static str,
+        case: Case,
         mut prepare: impl FnMut() -> Result<T> + 'a,
         mut operation: impl FnMut(&T) -> Result<()> + 'a,
         mut remove: impl FnMut(T) -> Result<()> + 'a,
@@ -96,7 +97,7 @@ impl<'a> Case<'a> {
             }
             Ok(taken)
         };
-        Self { name, batches: BATCHES, batch: Box::new(batch) }
+        Self { case, batches: BATCHES, batch: Box::new(batch) }
     }
 
     /// The same, one operation a batch.
@@ -105,7 +106,7 @@ impl<'a> Case<'a> {
     }
 
     fn run(&mut self, clock: Clock, count: usize) -> Result<u64> {
-        (self.batch)(clock, count).context(self.name)
+        (self.batch)(clock, count).context(self.case)
     }
 
     /// How many operations make a batch. It warms the caches up as well.
@@ -147,37 +148,53 @@ impl Session {
         }
     }
 
-    /// Measures `cases` in turn, round by round, so that what disturbs the machine disturbs them all.
-    /// Each round begins with another, lest what happens every so often always happens to the same.
+    /// Measures `competitors` in turn, round by round, so that other work of the machine slows all
+    /// of them down. Each round begins with another one, so that work which the machine does at
+    /// regular intervals does not always fall on the same.
     pub fn compare(
         &mut self,
-        group: &str,
+        group: Group,
         size: Option<u64>,
-        mut cases: Vec<Case<'_>>,
+        mut competitors: Vec<Competitor<'_>>,
     ) -> Result<()> {
         let clock = self.clock;
-        let counts = cases.iter_mut().map(|case| case.calibrate(clock)).collect::<Result<Vec<_>>>();
-        let counts = counts.with_context(|| group.to_owned())?;
-        let mut rounds = vec![Vec::with_capacity(self.effort.rounds); cases.len()];
+        let counts =
+            competitors.iter_mut().map(|it| it.calibrate(clock)).collect::<Result<Vec<_>>>();
+        let counts = counts.context(group)?;
+        let mut rounds = vec![Vec::with_capacity(self.effort.rounds); competitors.len()];
         for round in 0..self.effort.rounds {
-            self.progress(group, round, self.effort.rounds);
-            for turn in 0..cases.len() {
-                let place = (round + turn) % cases.len();
-                let taken =
-                    cases[place].run(clock, counts[place]).with_context(|| group.to_owned())?;
+            self.progress(&group.to_string(), round, self.effort.rounds);
+            for turn in 0..competitors.len() {
+                let place = (round + turn) % competitors.len();
+                let taken = competitors[place].run(clock, counts[place]).context(group)?;
                 rounds[place].push(per_operation(taken, counts[place]));
             }
         }
-        for (case, rounds) in cases.iter().zip(rounds) {
-            self.record(group, case.name, size, rounds);
+        for (competitor, rounds) in competitors.iter().zip(rounds) {
+            self.record(group, competitor.case, size, rounds);
         }
         Ok(())
     }
 
     /// Keeps what was measured.
-    pub fn record(&mut self, group: &str, case: &str, size: Option<u64>, rounds: Vec<f64>) {
-        let unit = self.clock.unit();
-        let (group, case) = (group.to_owned(), case.to_owned());
+    pub fn record(&mut self, group: Group, case: Case, size: Option<u64>, rounds: Vec<f64>) {
+        self.record_in(self.clock.unit(), group, case, size, rounds);
+    }
+
+    /// Keeps what was measured in another unit than the clock's.
+    ///
+    /// # Panics
+    ///
+    /// Where the group does not have this case: the report would not find it.
+    pub fn record_in(
+        &mut self,
+        unit: Unit,
+        group: Group,
+        case: Case,
+        size: Option<u64>,
+        rounds: Vec<f64>,
+    ) {
+        assert!(group.cases().contains(&case), "keys.rs says that {group} has no case {case}");
         self.measurements.push(Measurement { group, case, size, unit, rounds });
     }
 

@@ -9,18 +9,22 @@
 mod arming;
 mod clock;
 mod contention;
+mod creating;
 mod data;
 mod goals;
 mod growth;
 mod harness;
-mod ids;
+mod keys;
 mod memory;
+mod method;
 mod nest;
 mod not_used;
-mod objects;
+mod number;
+mod object_code;
 mod parser;
+mod quartiles;
 mod report;
-mod restoring;
+mod results;
 mod svg;
 mod sys;
 
@@ -34,9 +38,10 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use serde::Serialize;
 
 use crate::clock::Clock;
-use crate::data::{Kernel, Machine, Run};
+use crate::data::{Build, Machine, Run};
 use crate::harness::{Effort, Session};
-use crate::report::Results;
+use crate::keys::Kernel;
+use crate::results::Results;
 
 #[derive(Parser)]
 #[command(about, max_term_width = 100)]
@@ -55,15 +60,15 @@ enum Command {
         /// Count instructions instead of nanoseconds
         #[arg(long)]
         instructions: bool,
-        /// What the kernel is to be called in the report
+        /// Which of the kernels that are compared this is
         #[arg(long)]
-        kernel: String,
+        kernel: Kernel,
         /// What to measure
         #[arg(required = true)]
         parts: Vec<Part>,
     },
     /// Compare the object code of two builds, and print JSON
-    Objects {
+    ObjectCode {
         /// A folder that a kernel was built in
         one: PathBuf,
         /// Another
@@ -85,7 +90,7 @@ enum Part {
     /// Choosing an id
     Arming,
     /// Creating objects with a chosen id
-    Restoring,
+    Creating,
     /// Counting wrong ids beside other processes that create objects
     Contention,
     /// Creating many objects, and arming long lists
@@ -111,16 +116,17 @@ fn run(command: Command) -> Result<()> {
         Command::Measure { short, instructions, kernel, parts } => {
             measure(short, instructions, kernel, &parts)
         }
-        Command::Objects { one, other } => {
-            let files = objects::FILES.iter();
-            let compared = files.map(|&file| Ok((file, objects::differences(&one, &other, file)?)));
+        Command::ObjectCode { one, other } => {
+            let files = object_code::FILES.iter();
+            let compared =
+                files.map(|&file| Ok((file, object_code::differences(&one, &other, file)?)));
             print(&compared.collect::<Result<Vec<_>>>()?)
         }
         Command::Report { results, page } => report::write(&Results::read(&results)?, &page),
     }
 }
 
-fn measure(short: bool, instructions: bool, kernel: String, parts: &[Part]) -> Result<()> {
+fn measure(short: bool, instructions: bool, kernel: Kernel, parts: &[Part]) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "this must be run as root, in a guest");
     // A fork copies what of this program is in memory: the same in each boot.
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
@@ -131,7 +137,7 @@ fn measure(short: bool, instructions: bool, kernel: String, parts: &[Part]) -> R
         match part {
             Part::NotUsed => not_used::measure(&mut session).context("not used")?,
             Part::Arming => arming::measure(&mut session).context("arming")?,
-            Part::Restoring => restoring::measure(&mut session).context("restoring")?,
+            Part::Creating => creating::measure(&mut session).context("creating")?,
             Part::Contention => contention::measure(&mut session).context("contention")?,
             Part::Growth => growth::measure(&mut session).context("growth")?,
             Part::Memory => memory::measure(&mut session).context("memory")?,
@@ -139,7 +145,7 @@ fn measure(short: bool, instructions: bool, kernel: String, parts: &[Part]) -> R
         }
     }
     let run = Run {
-        kernel: Kernel::running(kernel)?,
+        build: Build::running(kernel)?,
         machine: Machine::running()?,
         unit: clock.unit(),
         measurements: session.measurements,

@@ -11,17 +11,18 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use crate::data::{Measurement, Unit};
+use crate::data::Unit;
 use crate::growth::list_command;
 use crate::harness::Session;
-use crate::ids::NEXT_ID;
+use crate::keys::{Case, Group};
+use crate::method::NEXT_ID;
 use crate::sys::IdFile;
 
 /// So many threads hold a list each, which makes what a CPU charges ahead small beside it.
 const HOLDERS: usize = 256;
 
-/// A reader of `memory.stat` sums up what the processors hold back, once that may be more than 64 pages
-/// for each of them: this many bytes come and go before.
+/// A reader of `memory.stat` sums up what the processors hold back, once that may be more than 64
+/// pages for each of them: this many bytes come and go before.
 const CHANGE: NonZeroUsize = NonZeroUsize::new(16 << 20).expect("it is not zero");
 
 /// Ids in a list: around what fits inline (32) and one page after that (512).
@@ -34,13 +35,8 @@ pub fn measure(session: &mut Session) -> Result<()> {
     for size in LISTS.into_iter().filter(|&size| size <= most) {
         session.progress("memory", size, most);
         let list = held(&group, size)?;
-        session.measurements.push(Measurement {
-            group: "memory".to_owned(),
-            case: "next_id".to_owned(),
-            size: Some(size as u64),
-            unit: Unit::Bytes,
-            rounds: vec![list],
-        });
+        let size = Some(size as u64);
+        session.record_in(Unit::Bytes, Group::Memory, Case::NextId, size, vec![list]);
     }
     Ok(())
 }

@@ -8,25 +8,26 @@ use std::fs::{self, File};
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
-use crate::data::{Measurement, Unit};
-use crate::harness::{Case, Session};
-use crate::sys::{Child, Kind, fork, kill, list, stat, thread, wait};
+use crate::data::Unit;
+use crate::harness::{Competitor, Session};
+use crate::keys::{Case, Group};
+use crate::sys::{Child, IpcKind, fork, kill, list, stat, thread, wait};
 
-/// Measures what any program does: to be compared between kernels. A round is one operation, so that
-/// what the kernel does by the way is in some rounds only.
+/// Measures what any program does: to be compared between kernels. A round is one operation, so
+/// that other work of the kernel is in some rounds only.
 pub fn measure(session: &mut Session) -> Result<()> {
-    let cases = vec![
-        Case::new("fork, exit and wait", || Ok(wait(fork(&[], Child::Exits)?)?)),
-        Case::new("thread", || Ok(thread(&[]).map(drop)?)),
-        Case::new("msgget and remove", || ipc(Kind::Message)),
-        Case::new("semget and remove", || ipc(Kind::Semaphore)),
-        Case::new("shmget and remove", || ipc(Kind::Memory)),
-        Case::new("stat of a cached entry of /proc/PID", || Ok(stat(c"/proc/self/stat")?)),
-        lookup("first stat of the first entry of /proc/PID", "task", Ok(())),
-        lookup("first stat of the last entry of /proc/PID", "timerslack_ns", Ok(())),
-        lookup("stat of no entry of /proc/PID", "none", Err(Errno::ENOENT)),
-        Case::on(
-            "first list of /proc/PID",
+    let competitors = vec![
+        Competitor::new(Case::Fork, || Ok(wait(fork(&[], Child::Exits)?)?)),
+        Competitor::new(Case::Thread, || Ok(thread(&[]).map(drop)?)),
+        Competitor::new(Case::Msgget, || ipc(IpcKind::Message)),
+        Competitor::new(Case::Semget, || ipc(IpcKind::Semaphore)),
+        Competitor::new(Case::Shmget, || ipc(IpcKind::Memory)),
+        Competitor::new(Case::StatCached, || Ok(stat(c"/proc/self/stat")?)),
+        lookup(Case::StatFirst, "task", Ok(())),
+        lookup(Case::StatLast, "timerslack_ns", Ok(())),
+        lookup(Case::StatNone, "none", Err(Errno::ENOENT)),
+        Competitor::on(
+            Case::ListProc,
             || {
                 let pid = fork(&[], Child::Pauses)?;
                 Ok((pid, File::open(format!("/proc/{pid}"))?))
@@ -35,23 +36,22 @@ pub fn measure(session: &mut Session) -> Result<()> {
             |(pid, _)| Ok(kill(pid)?),
         ),
     ];
-    session.compare("not used", None, cases.into_iter().map(Case::singly).collect())?;
-    session.measurements.push(Measurement {
-        group: "task_struct".to_owned(),
-        case: "object size".to_owned(),
-        size: None,
-        unit: Unit::Bytes,
-        rounds: vec![task_struct()?],
-    });
+    session.compare(
+        Group::NotUsed,
+        None,
+        competitors.into_iter().map(Competitor::singly).collect(),
+    )?;
+    let bytes = vec![task_struct()?];
+    session.record_in(Unit::Bytes, Group::TaskStruct, Case::ObjectSize, None, bytes);
     Ok(())
 }
 
-fn ipc(kind: Kind) -> Result<()> {
+fn ipc(kind: IpcKind) -> Result<()> {
     Ok(kind.remove(kind.create()?)?)
 }
 
 /// Looks `entry` up in the folder of a new process, of which nothing is in the cache yet.
-fn lookup(name: &'static str, entry: &'static str, expected: Result<(), Errno>) -> Case<'static> {
+fn lookup(case: Case, entry: &'static str, expected: Result<(), Errno>) -> Competitor<'static> {
     let prepare = move || {
         let pid = fork(&[], Child::Pauses)?;
         Ok((pid, CString::new(format!("/proc/{pid}/{entry}"))?))
@@ -61,7 +61,7 @@ fn lookup(name: &'static str, entry: &'static str, expected: Result<(), Errno>) 
         ensure!(result == expected, "{}: {result:?}", path.to_string_lossy());
         Ok(())
     };
-    Case::on(name, prepare, operation, |(pid, _)| Ok(kill(pid)?))
+    Competitor::on(case, prepare, operation, |(pid, _)| Ok(kill(pid)?))
 }
 
 /// The size of the kernel's `task_struct`, in bytes.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use nix::libc;
 
 use crate::harness::Session;
+use crate::keys::{Case, Group};
 
 /// Reads the kernel's log, in which the benchmark writes `nextid_benchmark: CASE: T ns for N ids`.
 /// Where the clock counts instructions a nanosecond is one.
@@ -19,7 +20,7 @@ pub fn measure(session: &mut Session) -> Result<()> {
     let mut log =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(PATH).context(PATH)?;
     let mut record = [0; 8192];
-    let mut cases: Vec<(String, Vec<f64>)> = Vec::new();
+    let mut cases: Vec<(Case, Vec<f64>)> = Vec::new();
     loop {
         let len = match log.read(&mut record) {
             Ok(len) => len,
@@ -31,9 +32,12 @@ pub fn measure(session: &mut Session) -> Result<()> {
         let Some((case, each)) = std::str::from_utf8(&record[..len]).ok().and_then(parse) else {
             continue;
         };
-        match cases.iter_mut().find(|(name, _)| name == case) {
+        let known = Group::Parser.cases().iter().find(|known| known.to_string() == case);
+        let case = *known
+            .with_context(|| format!("the kernel measured '{case}', which is not in keys.rs"))?;
+        match cases.iter_mut().find(|(known, _)| *known == case) {
             Some((_, rounds)) => rounds.push(each),
-            None => cases.push((case.to_owned(), vec![each])),
+            None => cases.push((case, vec![each])),
         }
     }
     ensure!(
@@ -41,7 +45,7 @@ pub fn measure(session: &mut Session) -> Result<()> {
         "the kernel's log tells nothing: CONFIG_NEXT_ID_BENCHMARK is not set"
     );
     for (case, rounds) in cases {
-        session.record("parser", &case, None, rounds);
+        session.record(Group::Parser, case, None, rounds);
     }
     Ok(())
 }

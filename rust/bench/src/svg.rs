@@ -4,8 +4,10 @@
 
 use std::fmt::{self, Display, Write};
 
+use crate::number::thousands;
+
 /// What belongs together in a chart of bars.
-pub struct Group {
+pub struct BarGroup {
     /// Stands beside the bars.
     pub name: String,
     /// A name and a value for each.
@@ -42,7 +44,7 @@ fn drawing(title: &str, height: f64, body: &str) -> String {
 }
 
 /// Bars from the left, in groups: a colour for each name.
-pub fn bars(title: &str, groups: &[Group]) -> String {
+pub fn bars(title: &str, groups: &[BarGroup]) -> String {
     const LEFT: f64 = 250.0;
     const ROW: f64 = 20.0;
 
@@ -177,32 +179,9 @@ fn put(body: &mut String, text: fmt::Arguments<'_>) {
     body.write_fmt(text).expect("a String takes all text");
 }
 
-/// A number to be read by people: in groups of three digits, and a fraction only where it matters.
-pub fn thousands(value: f64) -> String {
-    let digits = if value.abs() < 10.0 && value.fract() != 0.0 {
-        return format!("{value:.2}");
-    } else {
-        format!("{:.0}", value.abs())
-    };
-    let mut text = if value <= -0.5 { "-".to_owned() } else { String::new() };
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        let texts = [0.0, 7.25, 42.4, 999.6, 1234.0, -65536.0, 1e6].map(thousands);
-        assert_eq!(texts, ["0", "7.25", "42", "1,000", "1,234", "-65,536", "1,000,000"]);
-    }
 
     #[test]
     fn steps_are_round() {

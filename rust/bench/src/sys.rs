@@ -225,7 +225,7 @@ pub fn list(directory: &File) -> Result<usize> {
 
 /// A kind of System V IPC object.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum IpcKind {
     /// A message queue.
     Message,
     /// A semaphore set.
@@ -234,18 +234,9 @@ pub enum Kind {
     Memory,
 }
 
-impl Kind {
+impl IpcKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Message, Self::Semaphore, Self::Memory];
-
-    /// Its name in system calls and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Message => "msg",
-            Self::Semaphore => "sem",
-            Self::Memory => "shm",
-        }
-    }
 
     /// The sysctl that chooses the next id.
     pub fn sysctl(self) -> &'static CStr {

@@ -17,7 +17,8 @@ pub const FILES: [&str; 6] =
 /// written over them: where, how, and the address of what.
 type Contents = BTreeMap<String, (Vec<u8>, Vec<String>)>;
 
-/// Returns the names of the sections in which `file` differs between the builds in `one` and `other`.
+/// Returns the names of the sections in which `file` differs between the builds in `one` and
+/// `other`.
 pub fn differences(one: &Path, other: &Path, file: &str) -> Result<Vec<String>> {
     let (one, other) = (read(&one.join(file))?, read(&other.join(file))?);
     let names = one.keys().chain(other.keys().filter(|&name| !one.contains_key(name)));

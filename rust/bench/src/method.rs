@@ -9,14 +9,16 @@ use std::io;
 use anyhow::{Context, Result, ensure};
 use nix::libc::pid_t;
 
-use crate::sys::{Child, IdFile, Kind, fork, thread, write_once};
+use crate::keys::Case;
+use crate::sys::{Child, IdFile, IpcKind, fork, thread, write_once};
 
 /// The file of the calling thread.
 pub const NEXT_ID: &CStr = c"/proc/thread-self/next_id";
 /// The last pid that the kernel chose.
 pub const NS_LAST_PID: &CStr = c"/proc/sys/kernel/ns_last_pid";
 
-/// The longest command for a task, in bytes: an id of up to seven digits in each of 33 pid namespaces.
+/// The longest command for a task, in bytes: an id of up to seven digits in each of 33 pid
+/// namespaces.
 const MOST_TEXT: usize = "LONG33".len() + 33 * " 4194303".len();
 
 /// Writes the command `LONG X`, or `LONG<n> X0 ... X<n-1>`, to `text`, and returns how long it is.
@@ -58,14 +60,14 @@ pub enum Method {
 }
 
 impl Method {
-    /// Its name in reports.
-    pub fn name(&self) -> &'static str {
+    /// What it is in reports.
+    pub fn case(&self) -> Case {
         match self {
-            Self::None => "no id",
-            Self::NextId(_) => "next_id",
-            Self::SetTid => "set_tid",
-            Self::Sysctl(_) => "sysctl, kept open",
-            Self::SysctlOnce(_) => "sysctl, as CRIU",
+            Self::None => Case::NoId,
+            Self::NextId(_) => Case::NextId,
+            Self::SetTid => Case::SetTid,
+            Self::Sysctl(_) => Case::Sysctl,
+            Self::SysctlOnce(_) => Case::SysctlAsCriu,
         }
     }
 
@@ -75,7 +77,7 @@ impl Method {
     }
 
     /// All methods for IPC objects of a kind.
-    pub fn all_for_ipc(kind: Kind) -> Result<Vec<Self>> {
+    pub fn all_for_ipc(kind: IpcKind) -> Result<Vec<Self>> {
         let sysctl = IdFile::open(kind.sysctl())?;
         Ok(vec![
             Self::None,
@@ -98,7 +100,7 @@ impl Method {
 
 impl Method {
     /// Creates an IPC object that is to have `id`. Returns the id that it has.
-    pub fn ipc(&self, kind: Kind, id: c_int) -> Result<c_int> {
+    pub fn ipc(&self, kind: IpcKind, id: c_int) -> Result<c_int> {
         match self {
             Self::None | Self::SetTid => {}
             Self::NextId(file) => arm(file, &[id])?,
@@ -135,13 +137,13 @@ impl Method {
         Ok(&[])
     }
 
-    /// An error unless the id is the one that was wanted, where the method promises it: a sysctl is a
-    /// hint, which any other task may use up.
+    /// An error unless the id is the one that was wanted, where the method promises it: a sysctl is
+    /// a hint, which any other task may use up.
     pub fn check(&self, wanted: c_int, got: c_int) -> Result<()> {
         ensure!(
             matches!(self, Self::None | Self::Sysctl(_) | Self::SysctlOnce(_)) || wanted == got,
             "{}: wanted id {wanted}, got {got}",
-            self.name()
+            self.case()
         );
         Ok(())
     }
