@@ -120,7 +120,10 @@ proptest! {
     }
 
     #[test]
-    fn any_cuts(text in command(), mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10)) {
+    fn any_cuts(
+        text in command(),
+        mut cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+    ) {
         let text = text.as_bytes();
         cuts.sort_by_key(|cut| cut.index(text.len() + 1));
         let mut pieces = Vec::new();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Each allocation of a system call made to fail in turn, by `/proc/thread-self/fail-nth`: the call either fails for want of
-//! memory, and what was armed stays so, or does all that it is to do.
+//! Each allocation of a system call made to fail in turn, by `/proc/thread-self/fail-nth`: the call
+//! either fails for want of memory, and what was armed stays so, or does all that it is to do.
 
 use std::fmt;
 use std::fs;
@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::file::{Ids, NextId, State, read_other};
 use crate::ktap::Ktap;
 use crate::slab;
-use crate::sys::{self, Creation, Ipc};
+use crate::sys::{self, Creation, IpcKind};
 
 /// What allocations fail: all that may wait as well, and of a single page too.
 const SETTINGS: [(&str, &str); 5] = [
@@ -45,7 +45,7 @@ enum Call {
     Read(usize),
     Process(Creation),
     Thread,
-    Object(Ipc),
+    Object(IpcKind),
 }
 
 const CALLS: [Call; 12] = [
@@ -58,9 +58,9 @@ const CALLS: [Call; 12] = [
     Call::Process(Creation::Vfork),
     Call::Process(Creation::Clone3),
     Call::Thread,
-    Call::Object(Ipc::Queue),
-    Call::Object(Ipc::Semaphores),
-    Call::Object(Ipc::Segment),
+    Call::Object(IpcKind::Queue),
+    Call::Object(IpcKind::Semaphores),
+    Call::Object(IpcKind::Segment),
 ];
 
 impl fmt::Display for Call {
@@ -81,8 +81,10 @@ struct FailNth(RawFd);
 impl FailNth {
     fn open() -> Result<Self> {
         let flags = libc::O_RDWR | libc::O_CLOEXEC;
-        let fd = sys::open(c"/proc/thread-self/fail-nth", flags)
-            .context("cannot open /proc/thread-self/fail-nth: the kernel must be built with kernel-config/faults.config")?;
+        let fd = sys::open(c"/proc/thread-self/fail-nth", flags).context(
+            "cannot open /proc/thread-self/fail-nth: it takes a kernel that was built with \
+                 --config faults",
+        )?;
         Ok(Self(fd))
     }
 
@@ -160,7 +162,8 @@ struct Sweep {
 }
 
 impl Sweep {
-    /// Makes a call, over and over, with one allocation after the other failing, or tells what is wrong.
+    /// Makes a call, over and over, with one allocation after the other failing, or tells what is
+    /// wrong.
     fn run(&mut self, call: Call) -> Result<std::result::Result<Outcome, String>> {
         let mut outcome = Outcome { failed: 0, succeeded: 0 };
         for nth in 1..ENOUGH {

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stress for `/proc/<pid>/next_id`: many processes and threads at once, in several sets of namespaces, that arm, read,
-//! create, execute, exit and are killed; and, with `faults`, allocations that fail one after the other.
+//! Stress for `/proc/<pid>/next_id`: many processes and threads at once, in several sets of
+//! namespaces, that arm, read, create, execute, exit and are killed; and, with `faults`,
+//! allocations that fail one after the other.
 //!
-//! Run it as root, on a machine that has nothing else to do. It prints KTAP, and exits with 0 only if all is well.
+//! Run it as root, on a machine that has nothing else to do. It prints KTAP, and exits with 0 only
+//! if all is well.
 
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    reason = "places, levels and pids are small numbers"
+    reason = "slots, levels and pids are small numbers"
 )]
 
 mod cgroup;
+mod child;
+mod environment;
 mod faults;
 mod file;
+mod ids;
 mod ktap;
 mod rounds;
-mod scene;
+mod runner;
+mod scenario;
 mod slab;
 mod sys;
 mod tally;
@@ -59,7 +65,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     if let Command::AfterExec { first, count } = command {
-        let status = worker::after_exec(Ids { first, count });
+        let status = child::after_exec(Ids { first, count });
         return Ok(ExitCode::from(u8::try_from(status)?));
     }
     ensure!(nix::unistd::geteuid().is_root(), "this must be run as root");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Rounds of all scenes, and what must be as before after them.
+//! Rounds of all scenarios, and what must be as before after them.
 
 use std::fs;
 
@@ -13,14 +13,15 @@ use crate::ktap::Ktap;
 use crate::slab;
 use crate::sys;
 use crate::tally::{Count, Tally};
-use crate::{scene, worker};
+use crate::{ids, runner};
 
-/// How many objects more there may be in a slab cache at the end. Leaks are of another size: a round makes thousands of
-/// tasks and lists. Other processes of the guest, and the kernel's own threads, come and go meanwhile.
+/// How many objects more there may be in a slab cache at the end. Leaks are of another size: a
+/// round makes thousands of tasks and lists. Other processes of the guest, and the kernel's own
+/// threads, come and go meanwhile.
 const OBJECTS_MORE: i64 = 64;
 
-/// What may still be charged to a memory cgroup when all of its processes are gone: each CPU settles charges a batch of
-/// 64 pages at a time. Leaks are of another size here too.
+/// What may still be charged to a memory cgroup when all of its processes are gone: each CPU
+/// settles charges a batch of 64 pages at a time. Leaks are of another size here too.
 const BYTES_LEFT: u64 = 512 << 10;
 
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
@@ -42,7 +43,7 @@ impl Plan {
     /// Returns whether all is well.
     pub fn run(&self) -> Result<bool> {
         // The kernel, which counts up, is not to come to the ids that are asked for.
-        fs::write(PID_MAX, worker::PID_MAX.to_string())
+        fs::write(PID_MAX, ids::PID_MAX.to_string())
             .with_context(|| format!("cannot write {PID_MAX}"))?;
         let program =
             sys::open(c"/proc/self/exe", libc::O_RDONLY).context("cannot open /proc/self/exe")?;
@@ -54,7 +55,7 @@ impl Plan {
             let seed = self.seed + round - 1;
             let tally = Tally::new()?;
             let group = all.child(&round.to_string(), &[])?;
-            scene::play_all(tally, seed, self.arms, program, &group)?;
+            runner::run_all(tally, seed, self.arms, program, &group)?;
             println!("# round {round} of {}: seed {seed}: {tally}", self.rounds);
             let failures = tally.failures();
             let more = failures.checked_sub(tally.messages().count()).filter(|&more| more > 0);

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::RawFd;
 
 use nix::errno::Errno;
-use nix::libc;
+use nix::libc::{self, clone_args};
 
 pub type Result<T> = std::result::Result<T, Errno>;
 
@@ -20,32 +20,16 @@ pub enum Creation {
     SetTid(i32),
 }
 
-/// `struct clone_args` of `<linux/sched.h>`.
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
 fn clone3(set_tid: &[i32]) -> Result<i32> {
-    let args = CloneArgs {
-        exit_signal: libc::SIGCHLD as u64,
-        set_tid: if set_tid.is_empty() { 0 } else { set_tid.as_ptr() as u64 },
-        set_tid_size: set_tid.len() as u64,
-        ..CloneArgs::default()
-    };
+    // SAFETY: All of its fields are integers, for which zero is a value.
+    let mut args: clone_args = unsafe { std::mem::zeroed() };
+    args.exit_signal = libc::SIGCHLD as u64;
+    if !set_tid.is_empty() {
+        args.set_tid = set_tid.as_ptr() as u64;
+        args.set_tid_size = set_tid.len() as u64;
+    }
     // SAFETY: The child has a copy of this memory; what it may do with it is said in `create`.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<clone_args>()) };
     Ok(Errno::result(pid)? as i32)
 }
 
@@ -95,8 +79,8 @@ pub fn create(how: Creation, child: &dyn Fn() -> i32) -> Result<i32> {
     Ok(pid)
 }
 
-/// Waits for child `pid` (any child if -1), and returns its id and its status as a shell has it: an exit status, or 128
-/// and the signal.
+/// Waits for child `pid` (any child if -1), and returns its id and its status as a shell has it: an
+/// exit status, or 128 and the signal.
 pub fn wait(pid: i32) -> Result<(i32, i32)> {
     let mut status = 0;
     loop {
@@ -163,7 +147,8 @@ mod ioctl {
     nix::ioctl_write_int_bad!(get_pid_in_pidns, REQUEST);
 }
 
-/// Returns the id, in the pid namespace that `namespace` is open on, of the task that is `tid` here.
+/// Returns the id, in the pid namespace that `namespace` is open on, of the task that is `tid`
+/// here.
 pub fn pid_in(namespace: RawFd, tid: i32) -> Result<i32> {
     // SAFETY: The argument of this request is a number.
     unsafe { ioctl::get_pid_in_pidns(namespace, tid) }
@@ -189,13 +174,13 @@ pub fn exec(fd: RawFd, argv: &[*const libc::c_char]) -> Errno {
 
 /// The kinds of System V IPC objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ipc {
+pub enum IpcKind {
     Queue,
     Semaphores,
     Segment,
 }
 
-impl Ipc {
+impl IpcKind {
     pub const ALL: [Self; 3] = [Self::Queue, Self::Semaphores, Self::Segment];
 
     /// Creates a small object of this kind, for its creator alone.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering::
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
-use crate::scene::PLACES;
+use crate::scenario::SLOTS;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Count {
     Taken,
     /// Creations refused by a limit, and made again with what was still armed.
     Retries,
-    /// Processes killed in the middle of all this.
+    /// Processes killed in the middle of their work.
     Kills,
 }
 
@@ -84,8 +84,9 @@ pub struct Tally {
     counts: [AtomicU64; Count::ALL.len()],
     failures: AtomicUsize,
     messages: [Message; MESSAGES],
-    /// The process and thread id in the initial pid namespace of each worker, 0 where there is none.
-    peers: [(AtomicI32, AtomicI32); PLACES],
+    /// The process and thread id in the initial pid namespace of each worker, 0 where there is
+    /// none.
+    peers: [(AtomicI32, AtomicI32); SLOTS],
     /// The next victim's number.
     pub victims: AtomicU32,
 }
@@ -107,7 +108,8 @@ impl Tally {
                 MapFlags::MAP_SHARED,
             )?
         };
-        // SAFETY: It is large enough, page-aligned, all zeroes, consists of atomics, and is never unmapped.
+        // SAFETY: It is large enough, page-aligned, all zeroes, consists of atomics, and is never
+        // unmapped.
         Ok(unsafe { memory.cast::<Self>().as_ref() })
     }
 
@@ -136,15 +138,15 @@ impl Tally {
         self.messages.iter().take(self.failures()).map(Message::text)
     }
 
-    /// Lets others find a thread, by its place.
-    pub fn register(&self, place: usize, process: i32, thread: i32) {
-        self.peers[place].0.store(process, Relaxed);
-        self.peers[place].1.store(thread, Relaxed);
+    /// Lets others find a thread, by its slot.
+    pub fn register(&self, slot: usize, process: i32, thread: i32) {
+        self.peers[slot].0.store(process, Relaxed);
+        self.peers[slot].1.store(thread, Relaxed);
     }
 
-    /// Returns the process and thread id of the thread at a place.
-    pub fn peer(&self, place: usize) -> (i32, i32) {
-        (self.peers[place].0.load(Relaxed), self.peers[place].1.load(Relaxed))
+    /// Returns the process and thread id of the thread in a slot.
+    pub fn peer(&self, slot: usize) -> (i32, i32) {
+        (self.peers[slot].0.load(Relaxed), self.peers[slot].1.load(Relaxed))
     }
 }
 

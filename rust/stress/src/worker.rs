@@ -5,7 +5,6 @@
 use std::ffi::CString;
 use std::fmt;
 use std::io::Cursor;
-use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::Builder;
 
@@ -14,67 +13,16 @@ use fastrand::Rng;
 use nix::errno::Errno;
 use nix::libc;
 
+use crate::child::{self, status};
+use crate::environment::Environment;
 use crate::file::{Ids, NextId, State, read_other};
-use crate::scene::{MAX_LEVELS, PLACES, Stage};
-use crate::sys::{self, Creation, Ipc};
+use crate::ids::{self, MAX_IDS, OWN, PID_MAX, SHARED};
+use crate::scenario::SLOTS;
+use crate::sys::{self, Creation, IpcKind};
 use crate::tally::Count;
 
 /// The text of the longest list.
 const TEXT: usize = 640 << 10;
-
-/// The most ids that can be armed.
-const MAX_IDS: usize = 65536;
-
-/// One above the greatest pid that there can be: `PID_MAX_LIMIT`.
-pub const PID_MAX: i64 = 1 << 22;
-
-/// How many ids, or lists of ids, a thread has for itself.
-const OWN: usize = 16;
-
-/// Ids that several threads of a scene compete for.
-const SHARED: usize = 2;
-
-/// The exit statuses of the children that this program makes.
-pub mod status {
-    pub const OK: i32 = 0;
-    pub const WRONG_ID: i32 = 1;
-    pub const INHERITED: i32 = 2;
-    pub const LOST: i32 = 3;
-    pub const NOT_REFUSED: i32 = 4;
-    pub const SYSTEM: i32 = 5;
-}
-
-/// The first ids of the lists that the thread at a place has for its processes. The kernel, which counts up from 1, does not
-/// come there.
-pub fn process_ids_at(place: usize) -> impl Iterator<Item = i64> {
-    let first = 1_000_000 + (place * OWN * MAX_LEVELS) as i64;
-    (first..).step_by(MAX_LEVELS).take(OWN)
-}
-
-/// As [`process_ids_at`], for its threads. A thread that was joined has its ids for a moment still: only a thread, which
-/// waits for that, may ask for them again.
-pub fn thread_ids_at(place: usize) -> impl Iterator<Item = i64> {
-    process_ids_at(PLACES + place)
-}
-
-/// As [`process_ids_at`], for all threads of a scene.
-pub fn shared_process_ids() -> impl Iterator<Item = i64> {
-    (900_000..).step_by(MAX_LEVELS).take(SHARED)
-}
-
-/// Places beyond those of the threads, of which each victim has one.
-const VICTIMS: Range<usize> = 2 * PLACES..2 * PLACES + 40_000;
-
-const OBJECTS_OF_VICTIMS: Range<i32> = 16384..32768;
-
-/// The id of an IPC object: the sequence number above, the index below.
-fn object_id(sequence: u16, index: i32) -> i32 {
-    i32::from(sequence) << 15 | index
-}
-
-pub fn is_object_of_victim(id: i32) -> bool {
-    OBJECTS_OF_VICTIMS.contains(&(id & 0x7fff))
-}
 
 /// Commands that are refused, each with its error.
 const MALFORMED: [(&[u8], Errno); 9] = [
@@ -90,8 +38,8 @@ const MALFORMED: [(&[u8], Errno); 9] = [
 ];
 
 pub struct Worker {
-    stage: Stage,
-    place: usize,
+    env: Environment,
+    slot: usize,
     random: Rng,
     file: NextId,
     buffer: Vec<u8>,
@@ -101,13 +49,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(stage: Stage, place: usize, seed: u64) -> Result<Self> {
+    pub fn new(env: Environment, slot: usize, seed: u64) -> Result<Self> {
         let outer = std::fs::read_link("/proc/thread-self")?;
         let mut ids = outer.iter().filter_map(|id| id.to_str()?.parse().ok());
-        stage.tally.register(place, ids.next().unwrap_or(0), ids.next().unwrap_or(0));
+        env.tally.register(slot, ids.next().unwrap_or(0), ids.next().unwrap_or(0));
         Ok(Self {
-            stage,
-            place,
+            env,
+            slot,
             random: Rng::with_seed(seed),
             file: NextId::open()?,
             buffer: vec![0; TEXT],
@@ -116,7 +64,8 @@ impl Worker {
         })
     }
 
-    /// Arms so many lists, and does with them what comes to mind. The last may still be armed when the thread ends.
+    /// Arms so many lists, and does something with each. The last may still be armed when the
+    /// thread ends.
     pub fn run(mut self, arms: u64) -> Result<()> {
         while self.arms < arms {
             match self.random.u8(0..100) {
@@ -132,20 +81,20 @@ impl Worker {
                 89..94 => self.thread(),
                 94..98 => self.refused(),
                 // It waits for a process while it is one: a limit could make all of them wait.
-                98 if !self.stage.scene.limited => self.program()?,
+                98 if !self.env.scenario.limited => self.program()?,
                 _ => self.victim(),
             }
         }
-        self.stage.tally.register(self.place, 0, 0);
+        self.env.tally.register(self.slot, 0, 0);
         Ok(())
     }
 
     fn fail(&self, what: fmt::Arguments<'_>) {
-        self.stage.tally.fail(format_args!("thread {}: {what}", self.place));
+        self.env.tally.fail(format_args!("thread {}: {what}", self.slot));
     }
 
     fn count(&self, what: Count) {
-        self.stage.tally.count(what);
+        self.env.tally.count(what);
     }
 
     fn arm(&mut self, ids: Ids) {
@@ -177,12 +126,12 @@ impl Worker {
 
     /// As many ids as the scene allows, or fewer, which no other thread asks for.
     fn own_ids(&mut self) -> Ids {
-        self.any_of(process_ids_at(self.place))
+        self.any_of(ids::of_processes(self.slot))
     }
 
     fn any_of(&mut self, mut lists: impl Iterator<Item = i64>) -> Ids {
         let first = lists.nth(self.random.usize(..OWN)).unwrap_or_default();
-        Ids { first, count: self.random.usize(1..=self.stage.askable()) }
+        Ids { first, count: self.random.usize(1..=self.env.askable()) }
     }
 
     fn rearm(&mut self) {
@@ -225,7 +174,7 @@ impl Worker {
     }
 
     fn read_others(&mut self) {
-        let (process, thread) = self.stage.tally.peer(self.random.usize(..PLACES));
+        let (process, thread) = self.env.tally.peer(self.random.usize(..SLOTS));
         if process == 0 {
             return;
         }
@@ -244,16 +193,16 @@ impl Worker {
         match read_other(path, &mut self.buffer) {
             Ok(_) => self.count(Count::OthersRead),
             Err(Errno::ENOENT | Errno::ESRCH) => {}
-            Err(Errno::EACCES) if self.stage.scene.unprivileged => self.count(Count::Refusals),
+            Err(Errno::EACCES) if self.env.scenario.unprivileged => self.count(Count::Refusals),
             Err(errno) => self.fail(format_args!("{path:?}: {errno}")),
         }
     }
 
     /// Creates an object with an id that no other thread asks for.
     fn object(&mut self) {
-        let kind = Ipc::ALL[self.random.usize(..3)];
-        let index = 512 + (self.place * OWN + self.random.usize(..OWN)) as i32;
-        let id = object_id(self.random.u16(..), index);
+        let kind = IpcKind::ALL[self.random.usize(..3)];
+        let index = 512 + (self.slot * OWN + self.random.usize(..OWN)) as i32;
+        let id = ids::of_object(self.random.u16(..), index);
         self.arm(Ids::one(id));
         match kind.create() {
             Ok(got) => self.created(kind, id, got),
@@ -261,7 +210,7 @@ impl Worker {
         }
     }
 
-    fn created(&mut self, kind: Ipc, id: i32, got: i32) {
+    fn created(&mut self, kind: IpcKind, id: i32, got: i32) {
         self.armed = None;
         self.count(Count::Objects);
         if got != id {
@@ -275,8 +224,8 @@ impl Worker {
 
     /// Creates an object with an index that others want at the same time.
     fn shared_object(&mut self) {
-        let kind = Ipc::ALL[self.random.usize(..3)];
-        let id = object_id(self.random.u16(..), self.random.i32(0..SHARED as i32));
+        let kind = IpcKind::ALL[self.random.usize(..3)];
+        let id = ids::of_object(self.random.u16(..), self.random.i32(0..SHARED as i32));
         self.arm(Ids::one(id));
         match kind.create() {
             Ok(got) => {
@@ -298,17 +247,18 @@ impl Worker {
             .unwrap_or(&Creation::Fork)
     }
 
-    /// Creates a process, again and again where a limit is in the way: what is armed stays so until that succeeds.
+    /// Creates a process, again and again where a limit is in the way: what is armed stays so until
+    /// that succeeds.
     fn create(&mut self, how: Creation, child: &dyn Fn() -> i32) -> sys::Result<i32> {
         loop {
             match sys::create(how, child) {
-                Err(Errno::EAGAIN) if self.stage.scene.limited => {
+                Err(Errno::EAGAIN) if self.env.scenario.limited => {
                     self.count(Count::Retries);
                     self.check("EAGAIN");
                     sys::sleep(100);
                 }
-                // The namespace is being killed, and this thread with it.
-                Err(Errno::ENOMEM) if self.stage.scene.doomed => sys::sleep(1000),
+                // The namespace is being killed, and this thread too.
+                Err(Errno::ENOMEM) if self.env.scenario.killed => sys::sleep(1000),
                 result => return result,
             }
         }
@@ -317,7 +267,7 @@ impl Worker {
     /// Wants process `pid` to have `ids`, and to end well.
     fn check_process(&mut self, pid: i32, ids: Ids) {
         self.count(Count::Processes);
-        if let Err((level, got)) = check_task(&self.stage, pid, ids) {
+        if let Err((level, got)) = check_task(&self.env, pid, ids) {
             self.fail(format_args!("of {ids:?}, level {level} came out as {got:?}"));
         }
         match sys::wait(pid) {
@@ -331,7 +281,7 @@ impl Worker {
         let ids = self.own_ids();
         let look = self.random.u8(..4) == 0;
         self.arm(ids);
-        match self.create(how, &|| child_with(ids, look)) {
+        match self.create(how, &|| child::check(ids, look)) {
             Ok(pid) => {
                 self.armed = None;
                 self.check_process(pid, ids);
@@ -344,13 +294,13 @@ impl Worker {
     /// Creates a process with ids that others want at the same time.
     fn shared_process(&mut self) {
         let number = self.random.usize(..SHARED);
-        let first = shared_process_ids().nth(number).unwrap_or_default();
+        let first = ids::shared().nth(number).unwrap_or_default();
         let ids = Ids { first, count: 1 };
         let time = self.random.u32(..500);
         self.arm(ids);
         match self.create(Creation::Fork, &|| {
             sys::sleep(time);
-            child_with(ids, false)
+            child::check(ids, false)
         }) {
             Ok(pid) => {
                 self.armed = None;
@@ -367,12 +317,12 @@ impl Worker {
         let ids = self.own_ids();
         let other = Ids { count: 1, ..self.own_ids() };
         self.arm(ids);
-        match self.create(Creation::SetTid(other.first as i32), &|| child_with(other, false)) {
+        match self.create(Creation::SetTid(other.first as i32), &|| child::check(other, false)) {
             Ok(pid) => self.check_process(pid, other),
             Err(errno) => self.fail(format_args!("set_tid {}: {errno}", other.first)),
         }
         self.check("set_tid");
-        match self.create(Creation::Fork, &|| child_with(ids, false)) {
+        match self.create(Creation::Fork, &|| child::check(ids, false)) {
             Ok(pid) => {
                 self.armed = None;
                 self.check_process(pid, ids);
@@ -382,18 +332,18 @@ impl Worker {
     }
 
     fn thread(&mut self) {
-        let ids = self.any_of(thread_ids_at(self.place));
+        let ids = self.any_of(ids::of_threads(self.slot));
         self.arm(ids);
-        let stage = self.stage;
+        let env = self.env;
         let thread = loop {
             let builder = Builder::new().stack_size(64 << 10);
-            match builder.spawn(move || check_task(&stage, sys::gettid(), ids)) {
+            match builder.spawn(move || check_task(&env, sys::gettid(), ids)) {
                 Ok(thread) => break thread,
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     // A thread that was joined may have its id for a moment still.
                     Some(Errno::EBUSY) => sys::sleep(100),
-                    Some(Errno::EAGAIN) if self.stage.scene.limited => sys::sleep(100),
-                    Some(Errno::ENOMEM | Errno::EAGAIN) if self.stage.scene.doomed => {
+                    Some(Errno::EAGAIN) if self.env.scenario.limited => sys::sleep(100),
+                    Some(Errno::ENOMEM | Errno::EAGAIN) if self.env.scenario.killed => {
                         sys::sleep(1000);
                     }
                     _ => return self.fail(format_args!("a thread with {ids:?}: {error}")),
@@ -427,8 +377,8 @@ impl Worker {
     /// Ids that cannot be had. They stay armed.
     fn refused(&mut self) {
         let own = self.own_ids();
-        let levels = self.stage.namespaces().len();
-        let askable = self.stage.askable();
+        let levels = self.env.namespaces().len();
+        let askable = self.env.askable();
         let beyond = [i64::MIN, -1, 0, PID_MAX, i32::MAX.into(), (1 << 32) + own.first, i64::MAX];
         match self.random.u8(..5) {
             0 => {
@@ -453,7 +403,7 @@ impl Worker {
     }
 
     fn refused_object(&mut self) {
-        let kind = Ipc::ALL[self.random.usize(..3)];
+        let kind = IpcKind::ALL[self.random.usize(..3)];
         let first =
             *self.random.choice(&[i64::MIN, -1, 1 << 31, (1 << 32) + 7, i64::MAX]).unwrap_or(&-1);
         let ids =
@@ -475,7 +425,7 @@ impl Worker {
             arguments.map(CString::new).into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
         let mut argv = arguments.iter().map(|argument| argument.as_ptr()).collect::<Vec<_>>();
         argv.push(std::ptr::null());
-        let program = self.stage.program;
+        let program = self.env.program;
         self.reset();
         let child = || {
             let Ok(file) = NextId::open() else {
@@ -503,10 +453,11 @@ impl Worker {
 
     /// Kills a process that is busy with all this.
     fn victim(&mut self) {
-        let number = self.stage.tally.victims.fetch_add(1, Relaxed) as usize % VICTIMS.len();
+        let number = self.env.tally.victims.fetch_add(1, Relaxed) as usize;
         self.reset();
-        let tally = self.stage.tally;
-        match self.create(Creation::Fork, &|| be_victim(number, || tally.count(Count::Arms))) {
+        let tally = self.env.tally;
+        match self.create(Creation::Fork, &|| child::be_victim(number, || tally.count(Count::Arms)))
+        {
             Ok(pid) => {
                 sys::sleep(self.random.u32(..5000));
                 sys::kill(pid);
@@ -522,95 +473,15 @@ impl Worker {
 
 /// Wants a task to have `ids`. Returns the first level at which it has another one, and that.
 fn check_task(
-    stage: &Stage,
+    env: &Environment,
     tid: i32,
     ids: Ids,
 ) -> std::result::Result<(), (usize, sys::Result<i32>)> {
-    for (level, &namespace) in stage.namespaces().iter().enumerate().take(ids.count) {
+    for (level, &namespace) in env.namespaces().iter().enumerate().take(ids.count) {
         let got = sys::pid_in(namespace, tid);
         if got.map(i64::from) != Ok(ids.id(level)) {
             return Err((level, got));
         }
     }
     Ok(())
-}
-
-/// What a child does that is to have `ids`, and, where it is to `look`, nothing armed: until it arms something, to exit with.
-fn child_with(ids: Ids, look: bool) -> i32 {
-    if i64::from(sys::getpid()) != ids.first {
-        return status::WRONG_ID;
-    }
-    if look {
-        let Ok(file) = NextId::open() else { return status::SYSTEM };
-        if file.state_of_few() != Ok(None) {
-            return status::INHERITED;
-        }
-        if file.arm_few(ids).is_err() {
-            return status::SYSTEM;
-        }
-    }
-    status::OK
-}
-
-/// Arms, forks and creates objects until it is killed, and ends by itself only where something is not as it must be.
-fn be_victim(number: usize, armed: impl Fn()) -> i32 {
-    let Ok(file) = NextId::open() else {
-        return status::SYSTEM;
-    };
-    let first = process_ids_at(VICTIMS.start + number).next().unwrap_or_default();
-    let index = OBJECTS_OF_VICTIMS.start + (number % OBJECTS_OF_VICTIMS.len()) as i32;
-    for turn in 0_u16.. {
-        let ids = Ids { first: first + i64::from(turn % 64), count: 1 };
-        if file.arm_few(ids).is_err() {
-            return status::SYSTEM;
-        }
-        armed();
-        if turn % 3 > 0 {
-            match sys::create(Creation::Fork, &|| 0) {
-                Ok(pid) if i64::from(pid) != ids.first => return status::WRONG_ID,
-                Ok(pid) => drop(sys::wait(pid)),
-                Err(_) => {}
-            }
-        } else {
-            let kind = Ipc::ALL[usize::from(turn / 3 % 3)];
-            let id = object_id(turn, index);
-            match file.arm_few(Ids::one(id)).and_then(|()| kind.create()) {
-                Ok(got) if got != id => return status::WRONG_ID,
-                Ok(got) => drop(kind.remove(got)),
-                Err(_) => {}
-            }
-        }
-        if !matches!(file.state_of_few(), Ok(state) if state.is_none_or(|ids| ids.count == 1)) {
-            return status::LOST;
-        }
-    }
-    status::OK
-}
-
-/// What the program does that [`Worker::program`] executes. Returns its exit status.
-pub fn after_exec(ids: Ids) -> i32 {
-    let Ok(file) = NextId::open() else {
-        return status::SYSTEM;
-    };
-    if file.state_of_few() != Ok(Some(ids)) {
-        return status::LOST;
-    }
-    let pid = loop {
-        match sys::create(Creation::Fork, &|| child_with(ids, true)) {
-            Ok(pid) => break pid,
-            // In the scene that is limited, or that is being killed.
-            Err(Errno::EAGAIN | Errno::ENOMEM) if file.state_of_few() == Ok(Some(ids)) => {
-                sys::sleep(100);
-            }
-            Err(_) => return status::SYSTEM,
-        }
-    };
-    let status = sys::wait(pid).map_or(status::SYSTEM, |(_, status)| status);
-    if i64::from(pid) != ids.first {
-        return status::WRONG_ID;
-    }
-    if file.state_of_few() != Ok(None) {
-        return status::LOST;
-    }
-    status
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What tests share. Only a process of one thread may fork, so those that fork bring their own `main`,
-//! which calls [`run`].
+//! What tests share. Only a process of one thread may fork, so those that fork bring their own
+//! `main`, which calls [`run`].
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -55,8 +55,8 @@ pub fn no_user_namespaces() -> Option<&'static str> {
     (!is_made).then_some("user namespaces cannot be made here, as in a chroot")
 }
 
-/// Goes on in new pid, IPC and mount namespaces, in which nothing else takes ids. Where it cannot, it
-/// says why not.
+/// Goes on in new pid, IPC and mount namespaces, in which nothing else takes ids. Where it cannot,
+/// it says why not.
 ///
 /// # Errors
 ///

@@ -19,7 +19,7 @@ pub struct Outcome {
 }
 
 /// Creates the objects of `scene`, looks at them from outside, prints a table and removes them.
-pub fn play(scene: &'static Scene) -> Result<Outcome> {
+pub fn run(scene: &'static Scene) -> Result<Outcome> {
     let created = Created::new(scene)?;
     let mut outcome = Outcome::default();
     let mut rows = Vec::new();

@@ -47,11 +47,11 @@ fn run() -> Result<bool> {
     let mut ids = 0;
     let mut wrong = 0;
     for scene in scene::ALL {
-        let outcome = compare::play(scene)?;
+        let outcome = compare::run(scene)?;
         ids += outcome.ids;
         wrong += outcome.wrong;
     }
-    let failed = refusals::play()?;
+    let failed = refusals::run()?;
 
     println!();
     if wrong > 0 {

@@ -25,7 +25,7 @@ const PID: Id = 9242;
 const TOO_MANY_LEVELS: Id = 34;
 
 /// Makes all requests, prints them, and returns how many did not end as they must.
-pub fn play() -> Result<usize> {
+pub fn run() -> Result<usize> {
     // In a process of its own, since the last requests are made without privilege.
     // SAFETY: This program has no other thread.
     match unsafe { fork() }? {
