@@ -10,7 +10,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
-use nextid::Id;
 
 /// Create processes and System V IPC objects with chosen ids
 ///
@@ -98,7 +97,7 @@ pub struct Run {
     /// An id of the process: first the one in its own pid namespace, then the one in the
     /// namespace above, and so on
     #[arg(long = "pid", value_name = "N", required = true, allow_negative_numbers = true)]
-    pub pids: Vec<Id>,
+    pub pids: Vec<i64>,
 
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -109,7 +108,7 @@ pub struct Run {
 pub struct Object {
     /// The id: its sequence number << 15 | its index
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub id: Id,
+    pub id: i64,
 
     /// The key, decimal or with 0x; 0 is IPC_PRIVATE
     #[arg(long, default_value = "0", value_parser = key, allow_negative_numbers = true)]

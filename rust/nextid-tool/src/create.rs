@@ -6,21 +6,19 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode};
-use std::ptr;
 
 use anyhow::{Context, Result};
-use nextid::NextId;
-use nix::libc;
+use nextid::{IpcKind, MessageQueue, NextId, Pids, SemaphoreSet, SharedMemory};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 
-use crate::cli::{Object, Run, Segment, SemaphoreSet};
+use crate::cli::{self, Object, Run, Segment};
 use crate::{BAD, report};
 
 /// Runs a program in a process with chosen ids, and returns how it ended.
 pub fn run(mut next: NextId, run: &Run) -> Result<ExitCode> {
     let inherited = crate::heed_children()?;
-    let child = next.arm(&run.pids)?.fork(|| {
+    let child = next.arm(Pids(&run.pids))?.fork(|| {
         // SAFETY: A program begins with no handlers, so this is none.
         let _ = unsafe { signal(Signal::SIGCHLD, inherited) };
         execute(run)
@@ -46,20 +44,21 @@ fn execute(run: &Run) -> i32 {
     if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
 }
 
-/// An object that was created.
+/// A System V IPC object that was created.
 #[derive(Serialize)]
 pub struct Created {
-    id: i32,
     #[serde(skip)]
-    remove: fn(i32) -> i32,
+    kind: IpcKind,
+    id: i32,
 }
 
 impl Created {
     /// Prints its id, or removes it where that cannot be done: nobody would know of it.
     pub fn report(&self, json: bool) -> Result<()> {
-        report::print(self, json).with_context(|| {
-            (self.remove)(self.id);
-            format!("cannot print the id {}, so the object is removed", self.id)
+        let Self { kind, id } = *self;
+        report::print(self, json).with_context(|| match kind.remove(id) {
+            Ok(()) => format!("cannot print the id {id}, so the object is removed"),
+            Err(error) => format!("cannot print the id {id}, nor remove the object: {error}"),
         })
     }
 }
@@ -71,22 +70,19 @@ impl fmt::Display for Created {
 }
 
 pub fn queue(mut next: NextId, queue: &Object) -> Result<Created> {
-    let id = next.arm(&[queue.id])?.message_queue(queue.key, queue.mode)?;
-    // SAFETY: IPC_RMID takes no pointer.
-    Ok(Created { id, remove: |id| unsafe { libc::msgctl(id, libc::IPC_RMID, ptr::null_mut()) } })
+    let id = next.arm(MessageQueue(queue.id))?.create(queue.key, queue.mode)?;
+    Ok(Created { kind: IpcKind::MessageQueue, id })
 }
 
-pub fn semaphores(mut next: NextId, set: &SemaphoreSet) -> Result<Created> {
-    let armed = next.arm(&[set.object.id])?;
-    let id = armed.semaphore_set(set.object.key, set.count, set.object.mode)?;
-    // SAFETY: IPC_RMID takes no pointer.
-    Ok(Created { id, remove: |id| unsafe { libc::semctl(id, 0, libc::IPC_RMID) } })
+pub fn semaphores(mut next: NextId, set: &cli::SemaphoreSet) -> Result<Created> {
+    let armed = next.arm(SemaphoreSet(set.object.id))?;
+    let id = armed.create(set.object.key, set.count, set.object.mode)?;
+    Ok(Created { kind: IpcKind::SemaphoreSet, id })
 }
 
 pub fn segment(mut next: NextId, segment: &Segment) -> Result<Created> {
     let size = usize::try_from(segment.size)?;
-    let armed = next.arm(&[segment.object.id])?;
-    let id = armed.shared_memory(segment.object.key, size, segment.object.mode)?;
-    // SAFETY: IPC_RMID takes no pointer.
-    Ok(Created { id, remove: |id| unsafe { libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()) } })
+    let armed = next.arm(SharedMemory(segment.object.id))?;
+    let id = armed.create(segment.object.key, size, segment.object.mode)?;
+    Ok(Created { kind: IpcKind::SharedMemory, id })
 }

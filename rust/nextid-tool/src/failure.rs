@@ -81,10 +81,12 @@ impl std::error::Error for Remote {}
 /// The exit status for an `error` of the library.
 pub fn status_of(error: &Error) -> u8 {
     match error {
-        Error::NotSupported => NOT_SUPPORTED,
+        Error::NotSupported(_) => NOT_SUPPORTED,
         Error::NotPermitted { .. } => NOT_PERMITTED,
         Error::Taken { .. } | Error::KeyInUse { .. } => IN_USE,
-        Error::OutOfRange { .. } | Error::TooManyLevels { .. } | Error::Count(_) => OUT_OF_RANGE,
+        Error::OutOfRange { .. } | Error::TooManyLevels { .. } | Error::Count { .. } => {
+            OUT_OF_RANGE
+        }
         _ => OTHER,
     }
 }
@@ -109,4 +111,14 @@ pub fn status(error: &anyhow::Error) -> u8 {
         }
     }
     OTHER
+}
+
+/// What to tell a person of `error`: its causes, and who has the ids that are in use.
+pub fn text(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(|cause| {
+        let holders = cause.downcast_ref().map(Error::holders).unwrap_or_default();
+        let holders = holders.iter().map(|holder| format!("\n  {holder}"));
+        cause.to_string() + &holders.collect::<String>()
+    });
+    causes.collect::<Vec<_>>().join(": ")
 }

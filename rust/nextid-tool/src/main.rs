@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            report::tell(format_args!("{BAD}nextid:{BAD:#} {error:#}"));
+            report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(&error)));
             failure::status(&error).into()
         }
     }
@@ -89,7 +89,7 @@ fn open(fallback: bool) -> Result<NextId> {
     if !fallback {
         let next = NextId::open();
         return match next {
-            Err(Error::NotSupported) => next.context("without --fallback, this takes next_id"),
+            Err(Error::NotSupported(_)) => next.context("without --fallback, this takes next_id"),
             _ => Ok(next?),
         };
     }

@@ -3,8 +3,9 @@
 //! `nextid probe`: what this kernel can do, and what the caller may do.
 //!
 //! Nothing is guessed from capabilities: the kernel is asked. Processes are asked for by the ids of
-//! this one, which cannot be had: who may ask is told that they are in use. IPC has no such
-//! question, so a message queue is created and removed.
+//! this one, which cannot be had: who may ask is told that they are in use. The others have no such
+//! question, so a message queue is created and removed, a pseudoterminal is opened and closed, and the
+//! id of this process, which is in use, is to be reserved.
 
 use std::fmt;
 use std::fs;
@@ -12,9 +13,11 @@ use std::io;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use anyhow::{Context, Result};
-use nextid::{Action, Error, IPC_PRIVATE, Id, Ids, Method, NextId};
-use nix::libc;
+use anyhow::{Context, Result, anyhow};
+use nextid::{
+    Action, Error, IPC_PRIVATE, Ids, IpcKind, Kind, MessageQueue, Method, NextId, Pids, Pty,
+    Reservation, Status,
+};
 use nix::sys::utsname::uname;
 use serde::Serialize;
 
@@ -44,12 +47,12 @@ struct Check {
 }
 
 impl Check {
-    fn new(what: impl Into<String>, result: nextid::Result<()>) -> Self {
+    fn new(what: impl Into<String>, result: Result<()>) -> Self {
         Self {
             what: what.into(),
             possible: result.is_ok(),
-            status: result.as_ref().err().map_or(0, failure::status_of),
-            why: result.err().map(|error| error.to_string()),
+            status: result.as_ref().err().map_or(0, failure::status),
+            why: result.err().map(|error| failure::text(&error)),
         }
     }
 }
@@ -82,12 +85,12 @@ impl Probe {
         let kernel = uname()?.release().to_string_lossy().into_owned();
         let next_id = match NextId::open() {
             Err(error @ Error::NoProc) => return Err(error.into()),
-            opened => !matches!(opened, Err(Error::NotSupported)),
+            opened => !matches!(opened, Err(Error::NotSupported(_))),
         };
         let mut checks = Vec::new();
         match NextId::open_or_fallback() {
             Ok(mut next) => check_all(&mut next, &mut checks)?,
-            Err(error) => checks.push(Check::new("open the file", Err(error))),
+            Err(error) => checks.push(Check::new("open the file", Err(error.into()))),
         }
         Ok(Self { kernel, next_id, checks })
     }
@@ -104,9 +107,10 @@ impl Probe {
 }
 
 fn check_all(next: &mut NextId, checks: &mut Vec<Check>) -> Result<()> {
-    let has_file = next.method() == Method::NextId;
+    let has_file = next.method() != Method::Fallback;
     if has_file {
-        checks.push(Check::new("arm ids", next.arm(&[1]).map(drop)));
+        let armed = next.arm(Pids(&[1])).map(drop);
+        checks.push(Check::new("arm ids", armed.map_err(Into::into)));
     }
     let own = own_ids()?;
     for levels in 1..=own.len() {
@@ -116,53 +120,55 @@ fn check_all(next: &mut NextId, checks: &mut Vec<Check>) -> Result<()> {
             2 => "  with an id in the pid namespace above".to_owned(),
             _ => format!("  with an id {} pid namespaces above", levels - 1),
         };
-        let refused = next.arm(&own[..levels]).and_then(|armed| armed.fork(|| 0).map(drop));
-        checks.push(Check::new(
-            what,
-            match refused {
-                Err(Error::Taken { .. }) => Ok(()),
-                other => other,
-            },
-        ));
+        let refused = next.arm(Pids(&own[..levels])).and_then(|armed| armed.fork(|| 0).map(drop));
+        checks.push(Check::new(what, in_use_or_made(refused)));
     }
     if !has_file {
         checks.push(Check::new("threads", rewrite_last_pid()));
     }
     checks.push(Check::new("System V IPC objects", create_queue(next)));
+    if has_file {
+        // Other openers begin with low indexes.
+        let opened = next.arm(Pty(4000)).and_then(|armed| armed.open("/dev/ptmx").map(drop));
+        checks.push(Check::new("pseudoterminals", in_use_or_made(opened)));
+        // None can reserve 1.
+        let reserved = Reservation::new([(Kind::Task, &[own[0].max(2)][..])]).map(drop);
+        checks.push(Check::new("reservations", in_use_or_made(reserved)));
+    }
     Ok(())
+}
+
+/// Who may not ask is not told that it is in use.
+fn in_use_or_made(asked: nextid::Result<()>) -> Result<()> {
+    match asked {
+        Err(Error::Taken { .. }) => Ok(()),
+        asked => Ok(asked?),
+    }
 }
 
 /// The ids of this process, innermost first, as far as `/proc` shows.
-fn own_ids() -> Result<Vec<Id>> {
-    let status =
-        fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-    Ok(ids.split_whitespace().rev().map(str::parse).collect::<Result<_, _>>()?)
+fn own_ids() -> Result<Vec<i64>> {
+    let status = Status::read("/proc/self").context("cannot read /proc/self/status")?;
+    Ok(status.ids("NSpid").into_iter().rev().collect())
 }
 
 /// Writes what it says to the sysctl that threads take without the file.
-fn rewrite_last_pid() -> nextid::Result<()> {
+fn rewrite_last_pid() -> Result<()> {
     let path = "/proc/sys/kernel/ns_last_pid";
     let written = fs::read_to_string(path).and_then(|pid| fs::write(path, pid.trim()));
-    let (action, ids) = (Action::Thread, Ids::default());
     written.map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => Error::NotPermitted { action, ids },
-        kind => {
-            let error = io::Error::new(kind, format!("cannot write {path}: {error}"));
-            Error::System { action, ids, error }
+        io::ErrorKind::PermissionDenied => {
+            Error::NotPermitted { action: Action::Thread, ids: Ids::default() }.into()
         }
+        _ => anyhow!("cannot write {path}: {error}"),
     })
 }
 
-fn create_queue(next: &mut NextId) -> nextid::Result<()> {
+fn create_queue(next: &mut NextId) -> Result<()> {
     // The kernel begins with low indexes: one near the end is free as a rule.
-    let id = 32_700;
-    let queue = match next.arm(&[id])?.message_queue(IPC_PRIVATE, 0) {
-        Ok(queue) => queue,
-        Err(Error::Taken { .. }) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    // SAFETY: IPC_RMID takes no pointer.
-    unsafe { libc::msgctl(queue, libc::IPC_RMID, std::ptr::null_mut()) };
-    Ok(())
+    let created = next.arm(MessageQueue(32_700)).and_then(|armed| armed.create(IPC_PRIVATE, 0));
+    match created {
+        Ok(queue) => Ok(IpcKind::MessageQueue.remove(queue)?),
+        Err(error) => in_use_or_made(Err(error)),
+    }
 }

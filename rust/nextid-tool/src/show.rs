@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 
 use anyhow::{Context, Result};
-use nextid::{Id, Ids};
+use nextid::{Ids, Pending};
 use serde::Serialize;
 
 use crate::report::printable;
@@ -21,18 +21,32 @@ pub struct Process {
 struct Thread {
     tid: i32,
     name: String,
-    /// Empty where nothing is armed.
-    armed: Vec<Id>,
+    armed: Option<Armed>,
+}
+
+/// What is armed.
+#[derive(Serialize)]
+struct Armed {
+    /// The kernel's word for it.
+    kind: &'static str,
+    ids: Vec<i64>,
+}
+
+impl From<Pending> for Armed {
+    fn from(pending: Pending) -> Self {
+        Self { kind: pending.word(), ids: pending.ids.0 }
+    }
 }
 
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Thread { tid, name, armed } in &self.threads {
             let name = printable(name);
-            if armed.is_empty() {
-                writeln!(f, "{tid} ({name}): nothing armed")?;
-            } else {
-                writeln!(f, "{tid} ({name}): {}", Ids(armed.clone()))?;
+            match armed {
+                Some(Armed { kind, ids }) => {
+                    writeln!(f, "{tid} ({name}): {kind} {}", Ids::from(&**ids))?;
+                }
+                None => writeln!(f, "{tid} ({name}): nothing armed")?,
             }
         }
         Ok(())
@@ -57,7 +71,7 @@ pub fn show(pid: i32) -> Result<Process> {
 }
 
 fn thread(pid: i32, tid: i32) -> Result<Thread> {
-    Ok(Thread { tid, name: name(pid, tid)?, armed: nextid::armed_by(pid, tid)? })
+    Ok(Thread { tid, name: name(pid, tid)?, armed: nextid::armed_by(pid, tid)?.map(Armed::from) })
 }
 
 /// The name of a thread. It need not be UTF-8: the kernel cuts it off after 15 bytes.

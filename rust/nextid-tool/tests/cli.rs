@@ -15,6 +15,7 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use nextid::{Method, NextId};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
@@ -86,6 +87,11 @@ fn main() -> ExitCode {
 
 fn has_next_id() -> bool {
     Path::new("/proc/self/next_id").exists()
+}
+
+/// Whether the kernel knows requests for one kind of object.
+fn has_kinds() -> bool {
+    NextId::open().is_ok_and(|next| next.method() == Method::NextId)
 }
 
 /// `nextid --fallback` with arguments that are separated by spaces.
@@ -162,17 +168,18 @@ fn run_that_cannot_execute() -> Outcome {
 
 fn run_with_a_pid_in_use() -> Outcome {
     let own = std::process::id();
-    let message =
-        format!("cannot fork a process with id {own}: {own} is in use by process {own} (");
+    let message = format!(
+        "cannot fork a process with id {own}: in use\n  {own} is in use by process {own} ("
+    );
     expect_error(&nextid(&format!("run --pid {own} -- true")), 5, &message)
 }
 
 fn run_out_of_range() -> Outcome {
-    let message = "cannot fork a process with id 0: each must be 1 or more";
+    let message = "cannot ask for a process or thread with id 0: each must be 1 or more";
     expect_error(&nextid("run --pid 0 -- true"), 6, message)?;
-    let pids: Vec<String> = (0..34).map(|_| format!("--pid {}", free_pid())).collect();
+    let pids: Vec<String> = (0..33).map(|_| format!("--pid {}", free_pid())).collect();
     let output = nextid(&format!("run {} -- true", pids.join(" ")));
-    expect_error(&output, 6, "34 ids, and it would be in")
+    expect_error(&output, 6, "33 ids, and it would be in")
 }
 
 fn run_without_privilege() -> Outcome {
@@ -196,7 +203,7 @@ fn ipc_objects() -> Outcome {
 
 fn ipc_errors() -> Outcome {
     expect(&nextid("msg --id 98320 --key 0x4210"), 0, "98320\n")?;
-    let message = "its index is in use by 98320 (key 0x00004210, owner 0)";
+    let message = "the index of 131088 is in use by message queue 98320 (key 0x00004210, owner 0)";
     expect_error(&nextid("msg --id 131088"), 5, message)?;
     expect_error(&nextid("msg --id 98321 --key 0x4210"), 5, "key 0x4210 is in use already")?;
     expect_error(&nextid("msg --id -1"), 6, "it must be 0 to 2147483647")?;
@@ -210,20 +217,25 @@ fn ipc_errors() -> Outcome {
 }
 
 fn show_what_is_armed() -> Outcome {
-    let mut armed = Command::new("sh")
-        .args(["-c", "echo LONG2 7 8 > /proc/self/next_id; echo ready; read line"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    wait_for_line(&mut armed)?;
-    let pid = armed.id();
-    let text = nextid(&format!("show {pid}"));
-    let json = nextid(&format!("show {pid} --json"));
-    armed.kill()?;
-    armed.wait()?;
-    expect(&text, 0, &format!("{pid} (sh): 7 8\n"))?;
-    let thread = json!({"tid": pid, "name": "sh", "armed": [7, 8]});
-    ensure(json_of(&json)? == json!({"pid": pid, "threads": [thread]}), json)
+    let words = [("LONG2 7 8", "LONG", "7 8"), ("PID2 7 8", "PID", "7 8"), ("SHM 0", "SHM", "0")];
+    for (command, word, ids) in if has_kinds() { &words[..] } else { &words[..1] } {
+        let mut armed = Command::new("sh")
+            .args(["-c", &format!("echo {command} > /proc/self/next_id; echo ready; read line")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        wait_for_line(&mut armed)?;
+        let pid = armed.id();
+        let text = nextid(&format!("show {pid}"));
+        let json = nextid(&format!("show {pid} --json"));
+        armed.kill()?;
+        armed.wait()?;
+        expect(&text, 0, &format!("{pid} (sh): {word} {ids}\n"))?;
+        let ids: Vec<i64> = ids.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+        let thread = json!({"tid": pid, "name": "sh", "armed": {"kind": word, "ids": ids}});
+        ensure(json_of(&json)? == json!({"pid": pid, "threads": [thread]}), json)?;
+    }
+    Ok(())
 }
 
 fn wait_for_line(child: &mut Child) -> Outcome {
@@ -700,7 +712,7 @@ fn restore_of_ids_in_use() -> Outcome {
     let is_told = text.contains(&format!("in the way: {message}"));
     ensure(shown.status.code() == Some(5) && is_told, &shown)?;
     let told = json_of(&json)?["in_use"].take();
-    let holder = json!({"id": 31003, "role": "task", "pid": 31003, "name": "sleep"});
+    let holder = json!({"kind": "PID", "id": 31003, "role": "task", "pid": 31003, "name": "sleep"});
     ensure(told == json!([holder]), &json)
 }
 

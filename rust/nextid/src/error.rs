@@ -6,8 +6,11 @@ use std::{fmt, io};
 
 use nix::errno::Errno;
 
-use crate::holder::{levels_below, visible_levels};
-use crate::{Holder, Id, MAX_IDS};
+use crate::ids::Ids;
+use crate::kind::{IpcKind, Kind};
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// What was being done when something went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +18,14 @@ use crate::{Holder, Id, MAX_IDS};
 pub enum Action {
     /// Opening the file.
     Open,
-    /// Arming ids.
-    Arm,
+    /// Arming ids for an object of this kind.
+    Arm(Kind),
     /// Reading what is armed.
     Read,
     /// Disarming.
     Reset,
+    /// Reserving ids for objects of this kind.
+    Reserve(Kind),
     /// Forking a process.
     Fork,
     /// Waiting for a process.
@@ -29,67 +34,72 @@ pub enum Action {
     Spawn,
     /// Creating a thread.
     Thread,
-    /// Creating a message queue.
-    MessageQueue,
-    /// Creating a semaphore set.
-    SemaphoreSet,
-    /// Creating a shared memory segment.
-    SharedMemory,
+    /// Creating a System V IPC object.
+    Create(IpcKind),
+    /// Opening a pseudoterminal.
+    OpenPty,
 }
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Open => "open /proc/thread-self/next_id",
-            Self::Arm => "arm ids",
-            Self::Read => "read what is armed",
-            Self::Reset => "disarm",
-            Self::Fork => "fork a process",
-            Self::Wait => "wait for a process",
-            Self::Spawn => "start a program",
-            Self::Thread => "create a thread",
-            Self::MessageQueue => "create a message queue",
-            Self::SemaphoreSet => "create a semaphore set",
-            Self::SharedMemory => "create a shared memory segment",
-        })
+        match self {
+            Self::Open => f.write_str("open /proc/thread-self/next_id"),
+            Self::Arm(kind) => write!(f, "ask for a {kind}"),
+            Self::Read => f.write_str("read what is armed"),
+            Self::Reset => f.write_str("disarm"),
+            Self::Reserve(kind) => write!(f, "reserve {kind}"),
+            Self::Fork => f.write_str("fork a process"),
+            Self::Wait => f.write_str("wait for a process"),
+            Self::Spawn => f.write_str("start a program"),
+            Self::Thread => f.write_str("create a thread"),
+            Self::Create(kind) => write!(f, "create a {kind}"),
+            Self::OpenPty => f.write_str("open a pseudoterminal"),
+        }
     }
 }
 
 impl Action {
-    /// How the kernel calls its kind of object in `/proc/sysvipc` and in sysctls, where it is one of
-    /// System V IPC.
-    pub(crate) fn sysvipc(self) -> Option<&'static str> {
+    /// What it makes or asks for, where it is about ids.
+    #[must_use]
+    pub fn kind(self) -> Option<Kind> {
         match self {
-            Self::MessageQueue => Some("msg"),
-            Self::SemaphoreSet => Some("sem"),
-            Self::SharedMemory => Some("shm"),
-            _ => None,
+            Self::Arm(kind) | Self::Reserve(kind) => Some(kind),
+            Self::Fork | Self::Spawn | Self::Thread => Some(Kind::Task),
+            Self::Create(kind) => Some(kind.into()),
+            Self::OpenPty => Some(Kind::Pty),
+            Self::Open | Self::Read | Self::Reset | Self::Wait => None,
         }
     }
-
-    fn is_ipc(self) -> bool {
-        self.sysvipc().is_some()
-    }
 }
 
-/// A list of ids, innermost pid namespace first. Displayed as the kernel writes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ids(pub Vec<Id>);
-
-impl From<&[Id]> for Ids {
-    fn from(ids: &[Id]) -> Self {
-        Self(ids.to_vec())
-    }
+/// What a kernel may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Feature {
+    /// The file `next_id`.
+    File,
+    /// Requests for one kind of object, and so for a pseudoterminal.
+    Kinds,
+    /// Reservations.
+    Reservations,
 }
 
-impl fmt::Display for Ids {
+impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for id in &self.0 {
-            write!(f, "{separator}{id}")?;
-            separator = " ";
-        }
-        Ok(())
+        f.write_str(match self {
+            Self::File => {
+                "/proc/thread-self/next_id does not exist: this kernel is built without \
+                 CONFIG_NEXT_ID"
+            }
+            Self::Kinds => {
+                "this kernel cannot be asked for a pseudoterminal: its next_id, if it has one, is \
+                 older than requests by kind"
+            }
+            Self::Reservations => {
+                "this kernel cannot reserve such ids: its next_id, if it has one, is older than \
+                 reservations"
+            }
+        })
     }
 }
 
@@ -97,11 +107,9 @@ impl fmt::Display for Ids {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The kernel has no `next_id` file.
-    #[error(
-        "/proc/thread-self/next_id does not exist: this kernel is built without CONFIG_NEXT_ID"
-    )]
-    NotSupported,
+    /// The kernel lacks something.
+    #[error("{0}")]
+    NotSupported(Feature),
 
     /// `/proc` does not show the calling thread, and so cannot tell whether there is such a file.
     #[error(
@@ -111,7 +119,7 @@ pub enum Error {
     NoProc,
 
     /// A capability is missing (`EPERM`), or the right to read what is armed.
-    #[error("not permitted to {action}{}: {}", with_ids(ids), missing_capability(*action))]
+    #[error("not permitted to {action}{}: {}", with_ids(*action, ids), missing_capability(*action))]
     NotPermitted {
         /// What was refused.
         action: Action,
@@ -119,20 +127,19 @@ pub enum Error {
         ids: Ids,
     },
 
-    /// An id is in use (`EBUSY`).
-    #[error("cannot {action} with id {ids}: {}", in_use(holder.as_ref()))]
+    /// An id is in use, or reserved where it was to be reserved (`EBUSY`). [`Error::holders`] finds
+    /// out by whom.
+    #[error("cannot {action}{}: {}", with_ids(*action, ids), in_use(ids))]
     Taken {
         /// What was refused.
         action: Action,
         /// The ids asked for, of which at least one is in use.
         ids: Ids,
-        /// Who has one of them.
-        holder: Option<Holder>,
     },
 
     /// An id is one that no such object can have, or the object itself is none that can be
     /// (`EINVAL`).
-    #[error("cannot {action} with id {ids}: {}", range(*action, &ids.0))]
+    #[error("cannot {action}{}: {}", with_ids(*action, ids), range(*action, ids))]
     OutOfRange {
         /// What was refused.
         action: Action,
@@ -143,7 +150,7 @@ pub enum Error {
     /// More ids were given than there are pid namespaces around the new task (`EINVAL`).
     #[error(
         "cannot {action} with id {ids}: {} ids, and it would be in {levels} pid namespaces",
-        ids.0.len()
+        ids.len()
     )]
     TooManyLevels {
         /// What was refused.
@@ -166,15 +173,22 @@ pub enum Error {
         ids: Ids,
     },
 
-    /// No ids, or more than can be armed at once.
-    #[error("cannot arm {0} ids: it must be 1 to {MAX_IDS}")]
-    Count(usize),
-
-    /// A System V IPC key is already in use (`EEXIST`).
-    #[error("cannot {action}: key {key:#x} is in use already")]
-    KeyInUse {
+    /// No ids, or more than there can be.
+    #[error("cannot {action} with {count} ids: it must be 1 to {max}")]
+    Count {
         /// What was refused.
         action: Action,
+        /// How many ids were given.
+        count: usize,
+        /// How many there can be.
+        max: usize,
+    },
+
+    /// A System V IPC key is already in use (`EEXIST`).
+    #[error("cannot create a {kind}: key {key:#x} is in use already")]
+    KeyInUse {
+        /// What was to be created.
+        kind: IpcKind,
         /// The key.
         key: i32,
     },
@@ -186,56 +200,71 @@ pub enum Error {
     )]
     Threaded,
 
-    /// Any other failure of a system call.
-    #[error("cannot {action}{}: {error}", with_ids(ids))]
+    /// Any other failure of a system call, which the source tells.
+    #[error("cannot {action}{}", with_ids(*action, ids))]
     System {
         /// What failed.
         action: Action,
         /// The ids asked for, none where it was not about ids.
         ids: Ids,
         /// Why.
-        error: io::Error,
+        source: io::Error,
     },
 }
 
-fn with_ids(ids: &Ids) -> String {
-    if ids.0.is_empty() { String::new() } else { format!(" with id {ids}") }
+fn with_ids(action: Action, ids: &Ids) -> String {
+    match action {
+        _ if ids.is_empty() => String::new(),
+        Action::Reserve(_) => format!(" id {ids}"),
+        _ => format!(" with id {ids}"),
+    }
 }
 
 fn missing_capability(action: Action) -> &'static str {
-    if action == Action::Read {
-        "that takes the right to trace the process; to read its own, a process must be dumpable \
-         (PR_SET_DUMPABLE in prctl(2))"
-    } else if action == Action::Arm {
-        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, both now and when the file was opened; \
-         and the file must be this thread's own: a child has to open its own"
-    } else if action.is_ipc() {
-        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns the \
-         IPC namespace"
-    } else {
-        "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespaces that own the \
-         pid namespaces of all ids given"
-    }
-}
-
-fn in_use(holder: Option<&Holder>) -> String {
-    match holder {
-        Some(holder) => holder.to_string(),
-        None => "in use, and /proc does not show by whom".to_owned(),
-    }
-}
-
-fn range(action: Action, ids: &[Id]) -> &'static str {
-    match (action, ids) {
-        (_, &[id]) if action.is_ipc() && i32::try_from(id).is_ok_and(|id| id >= 0) => {
-            if action == Action::SemaphoreSet {
-                "the number of semaphores must be 1 or more, and within kernel.sem"
-            } else {
-                "the size of the segment must be 1 or more, and within kernel.shmmax"
-            }
+    match (action, action.kind()) {
+        (Action::Read, _) => {
+            "that takes the right to trace the process; to read its own, a process must be \
+             dumpable (PR_SET_DUMPABLE in prctl(2))"
         }
-        (_, [_]) if action.is_ipc() => "it must be 0 to 2147483647",
-        _ if action.is_ipc() => "it takes one id",
+        (Action::Arm(_), _) => {
+            "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, both now and when the file was \
+             opened; and the file must be this thread's own: a child has to open its own"
+        }
+        (_, Some(Kind::Ipc(_))) => {
+            "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns \
+             the IPC namespace"
+        }
+        (_, Some(Kind::Pty)) => {
+            "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns \
+             this instance of devpts"
+        }
+        _ => {
+            "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespaces that own \
+             the pid namespaces of all ids given"
+        }
+    }
+}
+
+fn in_use(ids: &Ids) -> &'static str {
+    if ids.len() == 1 { "in use" } else { "one of them is in use" }
+}
+
+fn range(action: Action, ids: &Ids) -> &'static str {
+    let are_possible = || ids.iter().all(|&id| i32::try_from(id).is_ok_and(|id| id >= 0));
+    match (action, action.kind()) {
+        (Action::Create(IpcKind::SemaphoreSet), _) if are_possible() => {
+            "the number of semaphores must be 1 or more, and within kernel.sem"
+        }
+        (Action::Create(IpcKind::SharedMemory), _) if are_possible() => {
+            "the size of the segment must be 1 or more, and within kernel.shmmax"
+        }
+        (Action::Reserve(Kind::Task), _) => {
+            "each must be 2 or more and below the pid_max of the pid namespace"
+        }
+        (_, Some(Kind::Ipc(_))) => "it must be 0 to 2147483647",
+        (_, Some(Kind::Pty)) => {
+            "it must be 0 or more, and below the option max= of this instance of devpts"
+        }
         _ => {
             "each must be 1 or more and below the pid_max of its pid namespace, and a pid namespace \
              begins with pid 1"
@@ -244,54 +273,51 @@ fn range(action: Action, ids: &[Id]) -> &'static str {
 }
 
 impl Error {
-    pub(crate) fn system(action: Action, error: io::Error) -> Self {
-        Self::System { action, ids: Ids::default(), error }
+    pub(crate) fn system(action: Action, source: io::Error) -> Self {
+        Self::System { action, ids: Ids::default(), source }
     }
 
     /// Why the kernel refused `action` with `ids`, which it did with `error`.
-    pub(crate) fn refused(action: Action, ids: Ids, error: io::Error) -> Self {
+    pub(crate) fn refused(action: Action, ids: &[i64], error: io::Error) -> Self {
+        let ids = ids.into();
         match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EPERM) => Self::NotPermitted { action, ids },
-            Some(Errno::EBUSY) => {
-                let holder = Holder::find(action, &ids.0);
-                Self::Taken { action, ids, holder }
-            }
-            Some(Errno::EINVAL) if action.is_ipc() => Self::OutOfRange { action, ids },
-            Some(Errno::EINVAL) if action == Action::Thread && levels_below() != 0 => {
-                let why = "none can be, since unshare(2) or setns(2) chose another pid namespace for \
-                           children";
-                Self::System { action, ids, error: io::Error::other(why) }
-            }
-            Some(Errno::EINVAL) => match visible_levels() {
-                Some(levels) if levels < ids.0.len() => Self::TooManyLevels { action, ids, levels },
-                _ => Self::OutOfRange { action, ids },
-            },
-            _ => Self::System { action, ids, error },
+            Some(Errno::EBUSY) => Self::Taken { action, ids },
+            Some(Errno::EINVAL) => Self::OutOfRange { action, ids },
+            _ => Self::System { action, ids, source: error },
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
+
+    fn refused(action: Action, id: i64, errno: Errno) -> Error {
+        Error::refused(action, &[id], errno.into())
+    }
 
     #[test]
     fn what_was_asked_for_is_told() {
-        let text = |action, ids: &[Id], errno: Errno| {
-            Error::refused(action, ids.into(), errno.into()).to_string()
-        };
+        let create = Action::Create(IpcKind::SemaphoreSet);
         assert_eq!(
-            text(Action::SharedMemory, &[98313], Errno::ENOMEM),
-            "cannot create a shared memory segment with id 98313: Cannot allocate memory (os error \
-             12)"
-        );
-        assert_eq!(
-            text(Action::MessageQueue, &[22, 23], Errno::EINVAL),
-            "cannot create a message queue with id 22 23: it takes one id"
-        );
-        assert_eq!(
-            text(Action::SemaphoreSet, &[-1], Errno::EINVAL),
+            refused(create, -1, Errno::EINVAL).to_string(),
             "cannot create a semaphore set with id -1: it must be 0 to 2147483647"
         );
+        assert_eq!(
+            refused(create, 1, Errno::EINVAL).to_string(),
+            "cannot create a semaphore set with id 1: the number of semaphores must be 1 or more, \
+             and within kernel.sem"
+        );
+    }
+
+    #[test]
+    fn the_error_of_the_system_is_the_source() {
+        let error = refused(Action::Create(IpcKind::SharedMemory), 98313, Errno::ENOMEM);
+        assert_eq!(error.to_string(), "cannot create a shared memory segment with id 98313");
+        let source = error.source().expect("a source").to_string();
+        assert_eq!(source, "Cannot allocate memory (os error 12)");
     }
 }

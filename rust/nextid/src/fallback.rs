@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{ForkResult, Pid};
 
-use crate::{Action, Id};
+use crate::kind::IpcKind;
 
 /// Forks a process with `ids`, in which what `pthread_atfork(3)` has registered does not run.
 ///
@@ -21,7 +21,7 @@ use crate::{Action, Id};
 ///
 /// As for `fork(2)`: only what is async-signal-safe may be done in the child of a process with
 /// several threads.
-pub unsafe fn fork(ids: &[Id]) -> nix::Result<ForkResult> {
+pub unsafe fn fork(ids: &[i64]) -> nix::Result<ForkResult> {
     let tids = ids.iter().map(|&id| i32::try_from(id)).collect::<Result<Vec<_>, _>>();
     let tids = tids.map_err(|_| Errno::EINVAL)?;
     // Where libc keeps the id of this thread. It is for the kernel to put the child's there.
@@ -52,61 +52,41 @@ pub unsafe fn fork(ids: &[Id]) -> nix::Result<ForkResult> {
 }
 
 /// Has the next thread, or process, get `id`, if it is free and no other comes first.
-pub fn next_thread(id: Id) -> io::Result<()> {
+pub fn next_thread(id: i64) -> io::Result<()> {
     let pid_max = fs::read_to_string("/proc/sys/kernel/pid_max")?;
-    if id < 1 || pid_max.trim().parse().is_ok_and(|pid_max: Id| id >= pid_max) {
+    if id < 1 || pid_max.trim().parse().is_ok_and(|pid_max: i64| id >= pid_max) {
         return Err(Errno::EINVAL.into());
     }
-    sysctl("ns_last_pid", id - 1)
+    sysctl("/proc/sys/kernel/ns_last_pid", id - 1)
 }
 
-/// Creates an object of System V IPC with `ids`, which can be but one.
-pub fn ipc(action: Action, ids: &[Id], create: impl Fn() -> c_int) -> io::Result<c_int> {
-    let (Some(kind), &[wanted]) = (action.sysvipc(), ids) else {
-        return Err(Errno::EINVAL.into());
-    };
-    let wanted = c_int::try_from(wanted).map_err(|_| Errno::EINVAL)?;
-    sysctl(&format!("{kind}_next_id"), wanted.into())?;
-    let id = Errno::result(create()).inspect_err(|_| use_up(action))?;
-    if id == wanted {
+/// Creates an object of System V IPC with id `wanted`, by `create`.
+pub fn ipc(
+    kind: IpcKind,
+    wanted: i64,
+    create: impl Fn() -> io::Result<c_int>,
+) -> io::Result<c_int> {
+    sysctl(kind.next_id_sysctl(), wanted)?;
+    let id = create().inspect_err(|_| use_up(kind))?;
+    if i64::from(id) == wanted {
         return Ok(id);
     }
-    remove(action, id);
+    kind.remove(id)?;
     Err(Errno::EBUSY.into())
 }
 
 /// Creates an object and removes it, which takes with it an id that a failed creation has left in
 /// the sysctl: another task's next object would get it, and to write the sysctl cannot unset it.
 /// In a namespace that is full it stays.
-fn use_up(action: Action) {
-    // SAFETY: No pointer is passed.
-    let id = unsafe {
-        match action {
-            Action::MessageQueue => libc::msgget(libc::IPC_PRIVATE, 0),
-            Action::SemaphoreSet => libc::semget(libc::IPC_PRIVATE, 1, 0),
-            _ => libc::shmget(libc::IPC_PRIVATE, 1, 0),
-        }
-    };
-    if id >= 0 {
-        remove(action, id);
+fn use_up(kind: IpcKind) {
+    if let Ok(id) = kind.get(libc::IPC_PRIVATE, 1, 0) {
+        // It is this process's own.
+        let _ = kind.remove(id);
     }
 }
 
-/// Removes an object of System V IPC.
-pub fn remove(action: Action, id: c_int) {
-    // SAFETY: IPC_RMID takes no pointer.
-    unsafe {
-        match action {
-            Action::MessageQueue => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
-            Action::SemaphoreSet => libc::semctl(id, 0, libc::IPC_RMID),
-            _ => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
-        };
-    }
-}
-
-fn sysctl(name: &str, value: Id) -> io::Result<()> {
-    let path = format!("/proc/sys/kernel/{name}");
-    fs::write(&path, value.to_string()).map_err(|error| match error.kind() {
+fn sysctl(path: &str, value: i64) -> io::Result<()> {
+    fs::write(path, value.to_string()).map_err(|error| match error.kind() {
         // It is for those who have the capability alone.
         io::ErrorKind::PermissionDenied => Errno::EPERM.into(),
         io::ErrorKind::InvalidInput => error,

@@ -16,8 +16,11 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{ForkResult, Pid, fork, getpid, gettid};
 
-use crate::holder::may_have;
-use crate::{Action, Armed, Error, Id, Method, Result, fallback};
+use crate::error::{Action, Error, Feature, Result};
+use crate::fallback;
+use crate::kind::Kind;
+use crate::namespace::{levels_below, may_have, visible_levels};
+use crate::next_id::{Armed, Method, Request, sealed};
 
 /// What a forked child exits with where its code panics, as a Rust program does.
 const PANIC_STATUS: i32 = 101;
@@ -60,7 +63,25 @@ impl Child {
     }
 }
 
-impl Armed<'_> {
+/// The ids of a process or thread to be created: the first is its id in its own (innermost) pid
+/// namespace, the second the one in the namespace above, and so on. Ids further out are left to the
+/// kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pids<'a>(pub &'a [i64]);
+
+impl sealed::Request for Pids<'_> {}
+
+impl Request for Pids<'_> {
+    fn kind(&self) -> Kind {
+        Kind::Task
+    }
+
+    fn ids(&self) -> &[i64] {
+        self.0
+    }
+}
+
+impl Armed<'_, Pids<'_>> {
     /// Forks a process with these ids, which runs `child` and exits with what it returns.
     ///
     /// The child does not run the parent's exit handlers, nor flush its buffers. It exits with 101
@@ -88,14 +109,14 @@ impl Armed<'_> {
         let forked = match self.next.method() {
             // SAFETY: No other thread exists, and none but this one could create any: in the child
             // no lock is held by a thread that it does not have.
-            Method::NextId => unsafe { fork() },
+            Method::NextId | Method::AnyKind => unsafe { fork() },
             // SAFETY: As above.
-            Method::Fallback => unsafe { fallback::fork(&self.next.ids) },
+            Method::Fallback => unsafe { fallback::fork(self.request.0) },
         };
         match forked {
             Ok(ForkResult::Parent { child: pid }) => {
                 let child = Child { pid };
-                if !may_have(child.pid(), &self.next.ids) {
+                if !may_have(child.pid(), self.request.0) {
                     // It has seen that, too, and ends.
                     let _ = child.wait();
                     return Err(self.used_up(Action::Fork));
@@ -104,10 +125,8 @@ impl Armed<'_> {
                 Ok(child)
             }
             Ok(ForkResult::Child) => {
-                // It serves the parent only. A process deep in a tree would have one of each
-                // ancestor.
-                self.next.file = None;
-                let status = if Id::from(getpid().as_raw()) == self.first() {
+                self.next.close();
+                let status = if i64::from(getpid().as_raw()) == self.first() {
                     catch_unwind(AssertUnwindSafe(child)).unwrap_or(PANIC_STATUS)
                 } else {
                     PANIC_STATUS
@@ -115,7 +134,7 @@ impl Armed<'_> {
                 // SAFETY: It has no preconditions.
                 unsafe { libc::_exit(status) }
             }
-            Err(errno) => Err(self.refused(Action::Fork, errno.into())),
+            Err(errno) => Err(self.not_created(Action::Fork, errno.into())),
         }
     }
 
@@ -129,7 +148,7 @@ impl Armed<'_> {
         self.needs_file()?;
         match command.spawn() {
             Ok(mut child) => {
-                if !child.id().try_into().is_ok_and(|pid| may_have(pid, &self.next.ids)) {
+                if !child.id().try_into().is_ok_and(|pid| may_have(pid, self.request.0)) {
                     // It may have ended by itself.
                     let _ = child.kill();
                     let _ = child.wait();
@@ -140,11 +159,11 @@ impl Armed<'_> {
             }
             // One errno stands for two steps: the kernel tells which one failed by what it still
             // has armed, where that can be read.
-            Err(error) if self.next.armed().is_ok_and(|armed| armed.is_empty()) => {
+            Err(error) if self.next.armed().is_ok_and(|armed| armed.is_none()) => {
                 self.consumed();
                 Err(Error::system(Action::Spawn, error))
             }
-            Err(error) => Err(self.refused(Action::Spawn, error)),
+            Err(error) => Err(self.not_created(Action::Spawn, error)),
         }
     }
 
@@ -162,32 +181,52 @@ impl Armed<'_> {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let created = match (self.next.method(), &*self.next.ids) {
-            (Method::NextId, _) => Ok(()),
-            (Method::Fallback, &[id]) => fallback::next_thread(id),
-            (Method::Fallback, _) => return Err(Error::NotSupported),
+        let is_fallback = self.next.method() == Method::Fallback;
+        let created = match *self.request.0 {
+            _ if !is_fallback => Ok(()),
+            [id] => fallback::next_thread(id),
+            _ => return Err(Error::NotSupported(Feature::File)),
         };
         match created.and_then(|()| thread_with_id(self.first(), builder, run)) {
             Ok(Some(thread)) => {
                 self.consumed();
                 Ok(thread)
             }
-            Ok(None) if self.next.method() == Method::NextId => Err(self.used_up(Action::Thread)),
-            Ok(None) => Err(self.refused(Action::Thread, Errno::EBUSY.into())),
-            Err(error) => Err(self.refused(Action::Thread, error)),
+            Ok(None) if is_fallback => Err(self.not_created(Action::Thread, Errno::EBUSY.into())),
+            Ok(None) => Err(self.used_up(Action::Thread)),
+            Err(error) => Err(self.not_created(Action::Thread, error)),
+        }
+    }
+
+    /// Why `action` failed, which it did with `error`. The ids are disarmed.
+    fn not_created(self, action: Action, error: io::Error) -> Error {
+        let ids = self.request.0;
+        if error.raw_os_error() != Some(Errno::EINVAL as i32) {
+            return self.refused(action, error);
+        }
+        if action == Action::Thread && levels_below() != 0 {
+            let why = "none can be, since unshare(2) or setns(2) chose another pid namespace for \
+                       children";
+            return Error::System { action, ids: ids.into(), source: io::Error::other(why) };
+        }
+        match visible_levels() {
+            Some(levels) if levels < ids.len() => {
+                Error::TooManyLevels { action, ids: ids.into(), levels }
+            }
+            _ => self.refused(action, error),
         }
     }
 }
 
 /// Creates a thread that runs `run` if it came out with `id`, and returns it then.
-fn thread_with_id<T, F>(id: Id, builder: Builder, run: F) -> io::Result<Option<JoinHandle<T>>>
+fn thread_with_id<T, F>(id: i64, builder: Builder, run: F) -> io::Result<Option<JoinHandle<T>>>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
     let (tell, told) = mpsc::channel();
     let thread = builder.spawn(move || {
-        let right = Id::from(gettid().as_raw()) == id;
+        let right = i64::from(gettid().as_raw()) == id;
         // It is waited for.
         let _ = tell.send(right);
         if right { run() } else { resume_unwind(Box::new(())) }

@@ -5,22 +5,28 @@
 //! It takes root. On a kernel without `next_id` the fallback is tested, so that most of this runs
 //! everywhere. Only a process of one thread may fork, so it brings its own `main`.
 
+use std::error::Error as _;
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use nextid::{Action, Child, Error, Holder, IPC_PRIVATE, Id, Method, NextId, Role, ipc_id};
+use nextid::{
+    Action, Child, Error, Feature, Holder, IPC_PRIVATE, IpcKind, Kind, MessageQueue, Method,
+    NextId, Pids, Pty, Reservation, Role, SemaphoreSet, SharedMemory, ipc_id,
+};
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_pdeathsig};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, fork, getpid, gettid, pause, setpgid, setresuid};
-use testing::{Outcome, ensure, test};
+use testing::{Failed, Outcome, ensure, test};
 
 fn main() -> ExitCode {
     let root = testing::enter_namespaces().err();
@@ -28,6 +34,13 @@ fn main() -> ExitCode {
         (Some("this kernel has next_id"), None)
     } else {
         (None, Some("this kernel has no next_id"))
+    };
+    let no_kinds = NextId::open()
+        .map_or(no_file, |next| (next.method() != Method::NextId).then_some("it has no kinds"));
+    let no_pty = no_kinds.is_none().then_some("this kernel has kinds");
+    let no_reservations = match reserve(Kind::Task, &[testing::free_pid().into()]) {
+        Err(Error::NotSupported(_)) => Some("this kernel has no reservations"),
+        _ => None,
     };
     testing::run(vec![
         test("fork_gets_its_id", root, fork_gets_its_id),
@@ -39,7 +52,7 @@ fn main() -> ExitCode {
         test("fork_several_levels_down_says_why_not", root, fork_refused_several_levels_down),
         test("fork_below_the_range", root, || fork_out_of_range(0)),
         test("fork_above_the_range", root, || fork_out_of_range(1 << 30)),
-        test("fork_beyond_int", root, || fork_out_of_range(Id::MAX)),
+        test("fork_beyond_int", root, || fork_out_of_range(i64::MAX)),
         test("fork_with_more_ids_than_namespaces", root, fork_too_many_levels),
         test("fork_without_privilege", root, fork_without_privilege),
         test("fork_with_threads_is_refused", root, fork_with_threads),
@@ -60,8 +73,19 @@ fn main() -> ExitCode {
         test("ipc_index_in_use_names_the_holder", root, ipc_taken),
         test("ipc_key_in_use", root, ipc_key_in_use),
         test("ipc_out_of_range", root, ipc_out_of_range),
+        test("a_request_is_for_its_kind_alone", root.or(no_kinds), one_kind),
+        test("pty_gets_its_index", root.or(no_kinds), pty),
+        test("pty_of_an_index_in_use", root.or(no_kinds), pty_taken),
+        test("no_pty_without_kinds", no_pty, no_pty_without_kinds),
+        test("reserved_pids_are_for_who_names_them", root.or(no_reservations), reserved_pids),
+        test("reserved_ipc_ids_are_for_who_names_them", root.or(no_reservations), reserved_ipc),
+        test("reservation_is_all_or_none", root.or(no_reservations), reservation_all_or_none),
+        test("reservation_names_who_is_in_the_way", root.or(no_reservations), reservation_taken),
+        test("reservation_ends_when_it_is_dropped", root.or(no_reservations), reservation_dropped),
+        test("reservation_of_what_cannot_be", root.or(no_reservations), reservation_out_of_range),
+        test("reservation_of_free_pids", root.or(no_reservations), reservation_of_free_pids),
         test("no_ids_cannot_be_armed", None, no_ids),
-        test("more_than_65536_ids_cannot_be_armed", None, too_many_ids),
+        test("more_than_33_ids_cannot_be_armed", None, too_many_ids),
         test("what_is_armed_is_read_back", no_file, read_back),
         test("armed_ids_that_are_not_used_are_disarmed", no_file, unused),
         test(
@@ -77,8 +101,13 @@ fn open() -> NextId {
     NextId::open_or_fallback().expect("to open")
 }
 
-fn free_pid() -> Id {
+fn free_pid() -> i64 {
     testing::free_pid().into()
+}
+
+/// Who has the ids that are in use, where that is why something was refused.
+fn holders<T>(refused: &nextid::Result<T>) -> Vec<Holder> {
+    refused.as_ref().err().map(Error::holders).unwrap_or_default()
 }
 
 /// Runs `child` in a forked process, and takes its panics for its own.
@@ -87,14 +116,15 @@ fn in_child(child: impl FnOnce() + std::panic::UnwindSafe) -> Outcome {
         child();
         0
     };
-    let status = open().arm(&[free_pid()])?.fork(run)?.wait()?;
+    let status = open().arm(Pids(&[free_pid()]))?.fork(run)?.wait()?;
     ensure(status.success(), status)
 }
 
 fn fork_gets_its_id() -> Outcome {
     let pid = free_pid();
-    let child = open().arm(&[pid])?.fork(move || i32::from(Id::from(getpid().as_raw()) != pid))?;
-    ensure(Id::from(child.pid()) == pid, child.pid())?;
+    let child =
+        open().arm(Pids(&[pid]))?.fork(move || i32::from(i64::from(getpid().as_raw()) != pid))?;
+    ensure(i64::from(child.pid()) == pid, child.pid())?;
     ensure(child.wait()?.success(), "another pid in the child")
 }
 
@@ -102,35 +132,35 @@ fn fork_nested() -> Outcome {
     in_child(|| {
         let pid = free_pid();
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
-        let child = open().arm(&[1, pid]).unwrap().fork(|| getpid().as_raw()).unwrap();
-        assert_eq!(Id::from(child.pid()), pid);
+        let child = open().arm(Pids(&[1, pid])).unwrap().fork(|| getpid().as_raw()).unwrap();
+        assert_eq!(i64::from(child.pid()), pid);
         assert_eq!(child.wait().unwrap().code(), Some(1));
     })
 }
 
 fn fork_taken() -> Outcome {
-    let own = Id::from(getpid().as_raw());
+    let own = i64::from(getpid().as_raw());
     let mut next = open();
-    let refused = next.arm(&[own])?.fork(|| 0);
-    ensure(next.armed()?.is_empty(), "still armed")?;
-    match refused {
-        Err(Error::Taken { holder: Some(Holder::Task { id, role, pid, .. }), .. }) => {
-            ensure((id, role, Id::from(pid)) == (own, Role::Task, own), (id, role, pid))
+    let refused = next.arm(Pids(&[own]))?.fork(|| 0);
+    ensure(next.armed()?.is_none(), "still armed")?;
+    match *holders(&refused) {
+        [Holder::Task { id, role, pid, .. }] => {
+            ensure((id, role, i64::from(pid)) == (own, Role::Task, own), (id, role, pid))
         }
-        other => ensure(false, other),
+        ref other => ensure(false, other),
     }
 }
 
 /// The id in use is one of an outer namespace, which the caller cannot look into but by `/proc`.
 fn fork_taken_outside() -> Outcome {
-    let taken = Id::from(getpid().as_raw());
+    let taken = i64::from(getpid().as_raw());
     in_child(move || {
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
         let pid = free_pid();
-        let child = open().arm(&[1, pid]).unwrap().fork(|| {
-            match open().arm(&[7, taken]).unwrap().fork(|| 0) {
-                Err(Error::Taken { holder: Some(Holder::Task { id, .. }), .. }) if id == taken => 0,
-                other => panic!("{other:?}"),
+        let child = open().arm(Pids(&[1, pid])).unwrap().fork(|| {
+            match *holders(&open().arm(Pids(&[7, taken])).unwrap().fork(|| 0)) {
+                [Holder::Task { id, .. }] if id == taken => 0,
+                ref other => panic!("{other:?}"),
             }
         });
         assert!(child.unwrap().wait().unwrap().success());
@@ -142,7 +172,7 @@ fn fork_taken_by_group() -> Outcome {
     let group = free_pid();
     // What the leader leaves behind becomes a child of this process.
     set_child_subreaper(true)?;
-    let leader = open().arm(&[group])?.fork(|| {
+    let leader = open().arm(Pids(&[group]))?.fork(|| {
         setpgid(Pid::from_raw(0), Pid::from_raw(0)).unwrap();
         // SAFETY: This process has no other thread.
         if let ForkResult::Child = unsafe { fork() }.unwrap() {
@@ -151,21 +181,19 @@ fn fork_taken_by_group() -> Outcome {
         0
     })?;
     leader.wait()?;
-    let refused = open().arm(&[group])?.fork(|| 0);
+    let holders = holders(&open().arm(Pids(&[group]))?.fork(|| 0));
     killpg(Pid::from_raw(i32::try_from(group)?), Signal::SIGKILL)?;
     wait()?;
-    match refused {
-        Err(Error::Taken { holder: Some(Holder::Task { id, role, .. }), .. }) => {
-            ensure((id, role) == (group, Role::Group), (id, role))
-        }
-        other => ensure(false, other),
+    match *holders {
+        [Holder::Task { id, role, .. }] => ensure((id, role) == (group, Role::Group), (id, role)),
+        ref other => ensure(false, other),
     }
 }
 
 /// Checks what is said of ids that the kernel refuses, where children are in a pid namespace below
 /// the caller's: `inner` are ids that are free from there outwards, `taken` is in use in the
 /// caller's, which is the last of `levels` that `/proc` shows.
-fn check_refusals(inner: &[Id], taken: Id, levels: usize) {
+fn check_refusals(inner: &[i64], taken: i64, levels: usize) {
     let refused = fork_below(inner, &[taken]);
     let is_taken = matches!(holder(&refused), Some((id, _)) if id == taken);
     assert!(is_taken, "{refused:?}");
@@ -174,23 +202,21 @@ fn check_refusals(inner: &[Id], taken: Id, levels: usize) {
     assert_eq!(child_levels(), levels + inner.len());
 }
 
-fn fork_below(inner: &[Id], outer: &[Id]) -> nextid::Result<Child> {
-    open().arm(&[inner, outer].concat()).unwrap().fork(|| 0)
+fn fork_below(inner: &[i64], outer: &[i64]) -> nextid::Result<Child> {
+    open().arm(Pids(&[inner, outer].concat())).unwrap().fork(|| 0)
 }
 
 /// The id that was in use, and the process that has it.
-fn holder(refused: &nextid::Result<Child>) -> Option<(Id, Id)> {
-    match *refused {
-        Err(Error::Taken { holder: Some(Holder::Task { id, pid, .. }), .. }) => {
-            Some((id, pid.into()))
-        }
+fn holder(refused: &nextid::Result<Child>) -> Option<(i64, i64)> {
+    match *holders(refused) {
+        [Holder::Task { id, pid, .. }] => Some((id, pid.into())),
         _ => None,
     }
 }
 
 /// In how many pid namespaces a child is said to be.
 fn child_levels() -> usize {
-    match fork_below(&[], &[7; 34]) {
+    match fork_below(&[], &[7; 33]) {
         Err(Error::TooManyLevels { levels, .. }) => levels,
         other => panic!("{other:?}"),
     }
@@ -209,13 +235,13 @@ fn end(child: Child) {
 }
 
 fn fork_refused_in_a_new_namespace() -> Outcome {
-    let taken = Id::from(getpid().as_raw());
+    let taken = i64::from(getpid().as_raw());
     in_child(move || {
         let levels = child_levels();
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
         check_refusals(&[1], taken, levels);
 
-        let first = open().arm(&[1, free_pid()]).unwrap().fork(stay).unwrap();
+        let first = open().arm(Pids(&[1, free_pid()])).unwrap().fork(stay).unwrap();
         check_refusals(&[7], taken, levels);
         assert_eq!(holder(&fork_below(&[1], &[free_pid()])), Some((1, first.pid().into())));
         end(first);
@@ -224,15 +250,15 @@ fn fork_refused_in_a_new_namespace() -> Outcome {
 
 /// `setns` may choose a namespace for children that is more than one level below the caller.
 fn fork_refused_several_levels_down() -> Outcome {
-    let taken = Id::from(getpid().as_raw());
+    let taken = i64::from(getpid().as_raw());
     in_child(move || {
         let levels = child_levels();
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
         let below = free_pid();
         let (mut told, mut tell) = UnixStream::pair().unwrap();
-        let first = open().arm(&[1, free_pid()]).unwrap().fork(move || {
+        let first = open().arm(Pids(&[1, free_pid()])).unwrap().fork(move || {
             unshare(CloneFlags::CLONE_NEWPID).unwrap();
-            let _below = open().arm(&[1, 5, below]).unwrap().fork(stay).unwrap();
+            let _below = open().arm(Pids(&[1, 5, below])).unwrap().fork(stay).unwrap();
             tell.write_all(&[0]).unwrap();
             stay()
         });
@@ -250,18 +276,18 @@ fn fork_refused_several_levels_down() -> Outcome {
     })
 }
 
-fn fork_out_of_range(pid: Id) -> Outcome {
-    match open().arm(&[pid])?.fork(|| 0) {
-        Err(Error::OutOfRange { action: Action::Fork, ids }) if ids.0 == [pid] => Ok(()),
+fn fork_out_of_range(pid: i64) -> Outcome {
+    match open().arm(Pids(&[pid])).and_then(|armed| armed.fork(|| 0)) {
+        Err(Error::OutOfRange { ids, .. }) if *ids == [pid] => Ok(()),
         other => ensure(false, other),
     }
 }
 
 fn fork_too_many_levels() -> Outcome {
     let first = free_pid();
-    let ids: Vec<Id> = (first..first + 34).collect();
-    match open().arm(&ids)?.fork(|| 0) {
-        Err(Error::TooManyLevels { levels, .. }) if levels < 34 => Ok(()),
+    let ids: Vec<i64> = (first..first + 33).collect();
+    match open().arm(Pids(&ids))?.fork(|| 0) {
+        Err(Error::TooManyLevels { levels, .. }) if levels < 33 => Ok(()),
         other => ensure(false, other),
     }
 }
@@ -272,7 +298,7 @@ fn fork_without_privilege() -> Outcome {
         let mut next = open();
         let nobody = Uid::from(65534);
         setresuid(nobody, nobody, nobody).unwrap();
-        let refused = next.arm(&[pid]).and_then(|armed| armed.fork(|| 0));
+        let refused = next.arm(Pids(&[pid])).and_then(|armed| armed.fork(|| 0));
         assert!(matches!(refused, Err(Error::NotPermitted { .. })), "{refused:?}");
     })
 }
@@ -280,18 +306,18 @@ fn fork_without_privilege() -> Outcome {
 fn fork_with_threads() -> Outcome {
     let (stop, stopped) = mpsc::channel::<()>();
     let other = thread::spawn(move || stopped.recv());
-    let refused = open().arm(&[free_pid()])?.fork(|| 0);
+    let refused = open().arm(Pids(&[free_pid()]))?.fork(|| 0);
     drop(stop);
     let _ = other.join();
     ensure(matches!(refused, Err(Error::Threaded)), refused)?;
-    let child = open().arm(&[free_pid()])?.fork(|| 0)?;
+    let child = open().arm(Pids(&[free_pid()]))?.fork(|| 0)?;
     ensure(child.wait()?.success(), "no child")
 }
 
 /// A thread is gone only some time after it is joined: here its tracer keeps it for longer.
 fn fork_after_a_join() -> Outcome {
     let (mut ours, mut theirs) = UnixStream::pair()?;
-    let tracer = open().arm(&[free_pid()])?.fork(move || {
+    let tracer = open().arm(Pids(&[free_pid()]))?.fork(move || {
         let mut tid = [0; 4];
         theirs.read_exact(&mut tid).unwrap();
         let tid = i32::from_ne_bytes(tid);
@@ -316,7 +342,7 @@ fn fork_after_a_join() -> Outcome {
     drop(stop);
     let _ = thread.join();
     ours.write_all(&[0])?;
-    let forked = open().arm(&[free_pid()])?.fork(|| 0).and_then(Child::wait);
+    let forked = open().arm(Pids(&[free_pid()]))?.fork(|| 0).and_then(Child::wait);
     ensure(tracer.wait()?.success(), "not traced")?;
     ensure(forked.as_ref().is_ok_and(ExitStatus::success), forked)
 }
@@ -325,7 +351,7 @@ fn fork_after_a_join() -> Outcome {
 fn fork_closes_the_file() -> Outcome {
     let mut next = open();
     ensure(open_files() == 1, open_files())?;
-    let child = next.arm(&[free_pid()])?.fork(open_files)?;
+    let child = next.arm(Pids(&[free_pid()]))?.fork(open_files)?;
     let status = child.wait()?;
     ensure(status.success(), status)
 }
@@ -338,30 +364,31 @@ fn open_files() -> i32 {
 }
 
 fn child_panics() -> Outcome {
-    let child = open().arm(&[free_pid()])?.fork(|| std::panic::resume_unwind(Box::new(())))?;
+    let child =
+        open().arm(Pids(&[free_pid()]))?.fork(|| std::panic::resume_unwind(Box::new(())))?;
     let status = child.wait()?;
     ensure(status.code() == Some(101), status)
 }
 
 fn thread_gets_its_id() -> Outcome {
     let tid = free_pid();
-    let thread = open().arm(&[tid])?.thread(thread::Builder::new(), gettid)?;
+    let thread = open().arm(Pids(&[tid]))?.thread(thread::Builder::new(), gettid)?;
     let got = thread.join().expect("it does not panic");
-    ensure(Id::from(got.as_raw()) == tid, got)
+    ensure(i64::from(got.as_raw()) == tid, got)
 }
 
 fn thread_taken() -> Outcome {
-    let own = Id::from(getpid().as_raw());
-    let refused = open().arm(&[own])?.thread(thread::Builder::new(), || ());
+    let own = i64::from(getpid().as_raw());
+    let refused = open().arm(Pids(&[own]))?.thread(thread::Builder::new(), || ());
     ensure(matches!(refused, Err(Error::Taken { action: Action::Thread, .. })), refused)
 }
 
 /// What comes out with another id is undone, and does not run.
 fn used_up() -> Outcome {
-    let (pid, queue, index) = (free_pid(), libc::IPC_PRIVATE, ipc_id(3, 40));
+    let (pids, queue, index) = ([free_pid()], libc::IPC_PRIVATE, ipc_id(3, 40));
     let (mut next, mut other) = (open(), open());
 
-    let armed = next.arm(&[pid])?;
+    let armed = next.arm(Pids(&pids))?;
     let kept = Command::new("true").status()?;
     ensure(kept.success(), kept)?;
     let refused = armed.fork(|| panic!("it runs"));
@@ -369,23 +396,29 @@ fn used_up() -> Outcome {
     let waited = wait();
     ensure(waited == Err(nix::errno::Errno::ECHILD), waited)?;
 
-    let armed = next.arm(&[free_pid()])?;
-    other.arm(&[free_pid() + 1])?.keep()?;
+    let pids = [free_pid()];
+    let armed = next.arm(Pids(&pids))?;
+    other.arm(Pids(&[free_pid() + 1]))?.leave_armed()?;
     let refused = armed.thread(thread::Builder::new(), || panic!("it runs"));
     ensure(matches!(refused, Err(Error::UsedUp { action: Action::Thread, .. })), refused)?;
 
-    let armed = next.arm(&[free_pid()])?;
-    other.arm(&[free_pid() + 1])?.keep()?;
+    let pids = [free_pid()];
+    let armed = next.arm(Pids(&pids))?;
+    other.arm(Pids(&[free_pid() + 1]))?.leave_armed()?;
     let refused = armed.spawn(Command::new("sleep").arg("1000"));
     ensure(matches!(refused, Err(Error::UsedUp { action: Action::Spawn, .. })), refused)?;
 
-    let armed = next.arm(&[index])?;
-    other.arm(&[index + 1])?.keep()?;
-    let refused = armed.message_queue(queue, 0o600);
-    ensure(matches!(refused, Err(Error::UsedUp { action: Action::MessageQueue, .. })), refused)?;
+    let armed = next.arm(MessageQueue(index))?;
+    other.arm(MessageQueue(index + 1))?.leave_armed()?;
+    let refused = armed.create(queue, 0o600);
+    let kind = IpcKind::MessageQueue;
+    ensure(
+        matches!(refused, Err(Error::UsedUp { action: Action::Create(it), .. }) if it == kind),
+        refused,
+    )?;
     // It is free again.
-    let id = next.arm(&[index + 1])?.message_queue(queue, 0o600)?;
-    ensure(Id::from(id) == index + 1, id)
+    let id = next.arm(MessageQueue(index + 1))?.create(queue, 0o600)?;
+    ensure(i64::from(id) == index + 1, id)
 }
 
 /// To signal a thread, and to change the user of all, libc needs its id.
@@ -402,49 +435,50 @@ fn libc_knows_the_id() -> Outcome {
 fn thread_after_unshare() -> Outcome {
     in_child(|| {
         unshare(CloneFlags::CLONE_NEWPID).unwrap();
-        let refused = open().arm(&[free_pid()]).unwrap().thread(thread::Builder::new(), || ());
-        let message = refused.unwrap_err().to_string();
+        let refused =
+            open().arm(Pids(&[free_pid()])).unwrap().thread(thread::Builder::new(), || ());
+        let message = refused.unwrap_err().source().unwrap().to_string();
         assert!(message.contains("another pid namespace for children"), "{message}");
     })
 }
 
 fn program_gets_its_id() -> Outcome {
     let pid = free_pid();
-    let mut child = open().arm(&[pid])?.spawn(&mut Command::new("true"))?;
+    let mut child = open().arm(Pids(&[pid]))?.spawn(&mut Command::new("true"))?;
     let got = child.id();
     child.wait()?;
-    ensure(Id::from(got) == pid, got)
+    ensure(i64::from(got) == pid, got)
 }
 
 fn program_missing() -> Outcome {
     let mut next = open();
-    let refused = next.arm(&[free_pid()])?.spawn(&mut Command::new("/does/not/exist"));
+    let refused = next.arm(Pids(&[free_pid()]))?.spawn(&mut Command::new("/does/not/exist"));
     ensure(matches!(refused, Err(Error::System { action: Action::Spawn, .. })), refused)?;
-    ensure(next.armed()?.is_empty(), "still armed")
+    ensure(next.armed()?.is_none(), "still armed")
 }
 
 fn message_queue() -> Outcome {
     let id = ipc_id(3, 9);
-    let got = open().arm(&[id])?.message_queue(IPC_PRIVATE, 0o600)?;
-    ensure(Id::from(got) == id, got)
+    let got = open().arm(MessageQueue(id))?.create(IPC_PRIVATE, 0o600)?;
+    ensure(i64::from(got) == id, got)
 }
 
 fn semaphore_set() -> Outcome {
     let id = ipc_id(4, 10);
-    let got = open().arm(&[id])?.semaphore_set(IPC_PRIVATE, 3, 0o600)?;
-    ensure(Id::from(got) == id, got)
+    let got = open().arm(SemaphoreSet(id))?.create(IPC_PRIVATE, 3, 0o600)?;
+    ensure(i64::from(got) == id, got)
 }
 
 fn shared_memory() -> Outcome {
     let id = ipc_id(5, 11);
-    let got = open().arm(&[id])?.shared_memory(IPC_PRIVATE, 4096, 0o600)?;
-    ensure(Id::from(got) == id, got)
+    let got = open().arm(SharedMemory(id))?.create(IPC_PRIVATE, 4096, 0o600)?;
+    ensure(i64::from(got) == id, got)
 }
 
 /// The kernel takes bits above the permissions for flags: 0o4000 for huge pages, which few machines
 /// have to give.
 fn ipc_mode() -> Outcome {
-    let id = open().arm(&[ipc_id(5, 12)])?.shared_memory(IPC_PRIVATE, 4096, 0o7640)?;
+    let id = open().arm(SharedMemory(ipc_id(5, 12)))?.create(IPC_PRIVATE, 4096, 0o7640)?;
     // SAFETY: All-zero bytes are a valid `shmid_ds`, and it is valid to be filled.
     let mode = unsafe {
         let mut state: libc::shmid_ds = std::mem::zeroed();
@@ -457,63 +491,262 @@ fn ipc_mode() -> Outcome {
 
 fn ipc_taken() -> Outcome {
     let id = ipc_id(6, 12);
-    open().arm(&[id])?.message_queue(0x4242, 0o600)?;
-    match open().arm(&[ipc_id(7, 12)])?.message_queue(IPC_PRIVATE, 0o600) {
-        Err(Error::Taken { holder: Some(Holder::Object { id: holder, key, uid }), .. }) => {
-            ensure((holder, key, uid) == (id, 0x4242, 0), (holder, key, uid))
+    open().arm(MessageQueue(id))?.create(0x4242, 0o600)?;
+    match *holders(&open().arm(MessageQueue(ipc_id(7, 12)))?.create(IPC_PRIVATE, 0o600)) {
+        [Holder::Object { object, key, uid, .. }] => {
+            ensure((object, key, uid) == (id, 0x4242, 0), (object, key, uid))
         }
-        other => ensure(false, other),
+        ref other => ensure(false, other),
     }
 }
 
 fn ipc_key_in_use() -> Outcome {
-    open().arm(&[ipc_id(1, 20)])?.semaphore_set(0x4343, 1, 0o600)?;
-    match open().arm(&[ipc_id(1, 21)])?.semaphore_set(0x4343, 1, 0o600) {
-        Err(Error::KeyInUse { action: Action::SemaphoreSet, key: 0x4343 }) => {}
+    open().arm(SemaphoreSet(ipc_id(1, 20)))?.create(0x4343, 1, 0o600)?;
+    match open().arm(SemaphoreSet(ipc_id(1, 21)))?.create(0x4343, 1, 0o600) {
+        Err(Error::KeyInUse { kind: IpcKind::SemaphoreSet, key: 0x4343 }) => {}
         other => return ensure(false, other),
     }
     // Nothing is left for the next object, whoever creates it.
     // SAFETY: No pointer is passed.
     let id = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
-    ensure(id >= 0 && Id::from(id) != ipc_id(1, 21), id)
+    ensure(id >= 0 && i64::from(id) != ipc_id(1, 21), id)
 }
 
 fn ipc_out_of_range() -> Outcome {
-    match open().arm(&[-1])?.shared_memory(IPC_PRIVATE, 4096, 0o600) {
-        Err(Error::OutOfRange { action: Action::SharedMemory, .. }) => {}
-        other => return ensure(false, other),
+    for id in [-1, i64::from(libc::c_int::MAX) + 1] {
+        let refused = open().arm(MessageQueue(id)).and_then(|armed| armed.create(IPC_PRIVATE, 0));
+        ensure(matches!(refused, Err(Error::OutOfRange { .. })), refused)?;
     }
-    match open().arm(&[Id::from(libc::c_int::MAX) + 1])?.message_queue(IPC_PRIVATE, 0o600) {
-        Err(Error::OutOfRange { action: Action::MessageQueue, .. }) => Ok(()),
-        other => ensure(false, other),
+    let refused = open().arm(SharedMemory(ipc_id(5, 13)))?.create(IPC_PRIVATE, 0, 0);
+    let kind = IpcKind::SharedMemory;
+    ensure(
+        matches!(refused, Err(Error::OutOfRange { action: Action::Create(it), .. }) if it == kind),
+        refused,
+    )
+}
+
+/// A library that makes an object of another kind before the fork does not matter.
+fn one_kind() -> Outcome {
+    let (pids, id) = ([free_pid()], ipc_id(8, 50));
+    let (mut next, mut other) = (open(), open());
+    let armed = next.arm(Pids(&pids))?;
+    let queue = IpcKind::MessageQueue.get(IPC_PRIVATE, 0, libc::IPC_CREAT)?;
+    let child = armed.fork(|| 0)?;
+    ensure(i64::from(child.pid()) == pids[0], child.pid())?;
+    child.wait()?;
+
+    let armed = next.arm(SharedMemory(id))?;
+    ensure(Command::new("true").status()?.success(), "no child")?;
+    let segment = armed.create(IPC_PRIVATE, 4096, 0o600)?;
+    ensure(i64::from(segment) == id, segment)?;
+
+    // A thread has one request.
+    let armed = next.arm(MessageQueue(ipc_id(8, 51)))?;
+    other.arm(SemaphoreSet(ipc_id(8, 52)))?.leave_armed()?;
+    let refused = armed.create(IPC_PRIVATE, 0o600);
+    ensure(matches!(refused, Err(Error::UsedUp { .. })), refused)?;
+    Ok(IpcKind::MessageQueue.remove(queue)?)
+}
+
+fn pty() -> Outcome {
+    let master = open().arm(Pty(77))?.open("/dev/ptmx")?;
+    // SAFETY: The buffer is as long as told.
+    let name = unsafe {
+        let mut name = [0; 64];
+        let result = libc::ptsname_r(master.as_raw_fd(), name.as_mut_ptr(), name.len());
+        ensure(result == 0, result)?;
+        CStr::from_ptr(name.as_ptr()).to_str()?.to_owned()
+    };
+    ensure(name == "/dev/pts/77", name)
+}
+
+fn pty_taken() -> Outcome {
+    let _held = open().arm(Pty(78))?.open("/dev/ptmx")?;
+    let refused = open().arm(Pty(78))?.open("/dev/ptmx");
+    ensure(matches!(refused, Err(Error::Taken { action: Action::OpenPty, .. })), refused)?;
+    let refused = open().arm(Pty(i64::from(i32::MAX)))?.open("/dev/ptmx");
+    ensure(matches!(refused, Err(Error::OutOfRange { action: Action::OpenPty, .. })), refused)
+}
+
+fn no_pty_without_kinds() -> Outcome {
+    let refused = open().arm(Pty(7)).map(drop);
+    ensure(matches!(refused, Err(Error::NotSupported(Feature::Kinds))), refused)
+}
+
+fn reserve(kind: Kind, ids: &[i64]) -> nextid::Result<Reservation> {
+    Reservation::new([(kind, ids)])
+}
+
+/// The id of a process for which the kernel chooses it, and would choose the one after `last`.
+fn pid_after(last: i64) -> Result<i64, Failed> {
+    fs::write("/proc/sys/kernel/ns_last_pid", last.to_string())?;
+    // SAFETY: This process has no other thread.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            waitpid(child, None)?;
+            Ok(child.as_raw().into())
+        }
+        // SAFETY: It has no preconditions.
+        ForkResult::Child => unsafe { libc::_exit(0) },
     }
+}
+
+fn reserved_pids() -> Outcome {
+    let (pid, other) = (free_pid(), free_pid());
+    let held = reserve(Kind::Task, &[pid, other])?;
+    let got = pid_after(pid - 1)?;
+    ensure(got != pid && got != other, got)?;
+    // Twice: it stays reserved when it is free again.
+    for _ in 0..2 {
+        let child = open().arm(Pids(&[pid]))?.fork(|| 0)?;
+        ensure(i64::from(child.pid()) == pid, child.pid())?;
+        child.wait()?;
+        let got = pid_after(pid - 1)?;
+        ensure(got != pid, got)?;
+    }
+    drop(held);
+    let got = pid_after(pid - 1)?;
+    ensure(got == pid, got)
+}
+
+fn reserved_ipc() -> Outcome {
+    for kind in IpcKind::ALL {
+        // The sysctl names it, and falls back to another index where that is in use.
+        let free = kind.get(IPC_PRIVATE, 1, libc::IPC_CREAT)?;
+        kind.remove(free)?;
+        let held = reserve(kind.into(), &[i64::from(free)])?;
+        let got = kind.get(IPC_PRIVATE, 1, libc::IPC_CREAT)?;
+        kind.remove(got)?;
+        ensure(i64::from(got ^ free) & 0x7fff != 0, (kind, got, free))?;
+        let mut next = open();
+        let id = free.into();
+        let named = match kind {
+            IpcKind::MessageQueue => next.arm(MessageQueue(id))?.create(IPC_PRIVATE, 0)?,
+            IpcKind::SemaphoreSet => next.arm(SemaphoreSet(id))?.create(IPC_PRIVATE, 1, 0)?,
+            IpcKind::SharedMemory => next.arm(SharedMemory(id))?.create(IPC_PRIVATE, 1, 0)?,
+        };
+        ensure(named == free, (kind, named))?;
+        kind.remove(named)?;
+        drop(held);
+    }
+    Ok(())
+}
+
+fn reservation_all_or_none() -> Outcome {
+    let (pid, own) = (free_pid(), i64::from(getpid().as_raw()));
+    let set = IpcKind::SemaphoreSet.into();
+    let refused = Reservation::new([(set, &[70][..]), (Kind::Task, &[pid, own])]);
+    ensure(
+        matches!(refused, Err(Error::Taken { action: Action::Reserve(Kind::Task), .. })),
+        refused,
+    )?;
+    // Nothing of it is left.
+    drop(Reservation::new([(set, &[70][..]), (Kind::Task, &[pid])])?);
+    let refused = reserve(Kind::Task, &[pid, pid]);
+    ensure(matches!(refused, Err(Error::Taken { .. })), refused)
+}
+
+fn reservation_taken() -> Outcome {
+    let (pid, own) = (free_pid(), getpid().as_raw());
+    let set = IpcKind::SemaphoreSet;
+    let ids = [(Kind::Task, &[pid][..]), (set.into(), &[ipc_id(2, 71)])];
+    let _held = Reservation::new(ids)?;
+    let mut found = holders(&reserve(Kind::Task, &[pid, own.into()]));
+    found.sort_by_key(Holder::id);
+    match *found {
+        [
+            Holder::Task { id: used, pid: by, .. },
+            Holder::Reservation { id, kind: Kind::Task, pid: holder, .. },
+        ] => {
+            ensure((used, by, id, holder) == (own.into(), own, pid, own), found)?;
+        }
+        ref other => ensure(false, other)?,
+    }
+    // It is the index that is reserved.
+    match *holders(&reserve(set.into(), &[ipc_id(5, 71)])) {
+        [Holder::Reservation { id, kind: Kind::Ipc(kind), pid: holder, .. }] => {
+            ensure((id, kind, holder) == (ipc_id(5, 71), set, own), (id, kind, holder))
+        }
+        ref other => ensure(false, other),
+    }
+}
+
+fn reservation_dropped() -> Outcome {
+    let pid = free_pid();
+    let held = reserve(Kind::Task, &[pid])?;
+    // It may end on another thread.
+    thread::spawn(move || drop(held)).join().expect("it does not panic");
+    let held = reserve(Kind::Task, &[pid])?;
+    // A program does not inherit it.
+    let mut child = Command::new("sleep").arg("1000").spawn()?;
+    drop(held);
+    let free = reserve(Kind::Task, &[pid]).map(drop);
+    child.kill()?;
+    child.wait()?;
+    Ok(free?)
+}
+
+fn reservation_out_of_range() -> Outcome {
+    for pid in [1, 0, -1, 1 << 30] {
+        let refused = reserve(Kind::Task, &[free_pid(), pid]);
+        ensure(matches!(refused, Err(Error::OutOfRange { .. })), (pid, refused))?;
+    }
+    let refused = reserve(IpcKind::SharedMemory.into(), &[-1]);
+    ensure(matches!(refused, Err(Error::OutOfRange { .. })), refused)?;
+    let refused = reserve(Kind::Pty, &[7]);
+    ensure(matches!(refused, Err(Error::NotSupported(Feature::Reservations))), refused)
+}
+
+fn reservation_of_free_pids() -> Outcome {
+    let own = i64::from(getpid().as_raw());
+    let _held = Reservation::of_free_pids(2..=own + 500)?;
+    let got = pid_after(1)?;
+    ensure(got > own + 500, got)
 }
 
 fn no_ids() -> Outcome {
-    let refused = open().arm(&[]).map(drop);
-    ensure(matches!(refused, Err(Error::Count(0))), refused)
+    let refused = open().arm(Pids(&[])).map(drop);
+    ensure(matches!(refused, Err(Error::Count { count: 0, .. })), refused)
 }
 
 fn too_many_ids() -> Outcome {
-    let refused = open().arm(&vec![7; nextid::MAX_IDS + 1]).map(drop);
-    ensure(matches!(refused, Err(Error::Count(65537))), refused)
+    let refused = open().arm(Pids(&[7; 34])).map(drop);
+    ensure(matches!(refused, Err(Error::Count { count: 34, max: 33, .. })), refused)
 }
 
 fn read_back() -> Outcome {
     let mut next = open();
-    for count in [1, 2, 32, 33, 512, 513, nextid::MAX_IDS] {
-        let ids: Vec<Id> = (0..).map(|id: Id| id * 0x1234_5678_9abc).take(count).collect();
-        next.arm(&ids)?.keep()?;
-        ensure(next.armed()? == ids, count)?;
+    let has_kinds = next.method() == Method::NextId;
+    let check = |next: &NextId, kind: Kind, ids: &[i64]| {
+        let armed = next.armed()?;
+        let is_armed = armed
+            .as_ref()
+            .is_some_and(|armed| armed.kind == has_kinds.then_some(kind) && *armed.ids == *ids);
+        ensure(is_armed, (kind, armed))
+    };
+    for count in [1, 2, 32, 33] {
+        let ids: Vec<i64> = (1..).map(|id| id * 0x123_4567).take(count).collect();
+        next.arm(Pids(&ids))?.leave_armed()?;
+        check(&next, Kind::Task, &ids)?;
+    }
+    next.arm(MessageQueue(0))?.leave_armed()?;
+    check(&next, IpcKind::MessageQueue.into(), &[0])?;
+    next.arm(SemaphoreSet(98313))?.leave_armed()?;
+    check(&next, IpcKind::SemaphoreSet.into(), &[98313])?;
+    next.arm(SharedMemory(i32::MAX.into()))?.leave_armed()?;
+    check(&next, IpcKind::SharedMemory.into(), &[i32::MAX.into()])?;
+    if has_kinds {
+        next.arm(Pty(7))?.leave_armed()?;
+        check(&next, Kind::Pty, &[7])?;
     }
     next.reset()?;
-    ensure(next.armed()?.is_empty(), "still armed")
+    ensure(next.armed()?.is_none(), "still armed")
 }
 
 fn unused() -> Outcome {
     let mut next = open();
-    drop(next.arm(&[free_pid()])?);
-    ensure(next.armed()?.is_empty(), "still armed")
+    drop(next.arm(Pids(&[free_pid()]))?);
+    ensure(next.armed()?.is_none(), "still armed")
 }
 
 /// Its files in `/proc` belong to root.
@@ -524,20 +757,20 @@ fn not_dumpable() -> Outcome {
         // It comes with the capability to arm.
         unshare(CloneFlags::CLONE_NEWUSER).unwrap();
         let mut next = NextId::open().unwrap();
-        next.arm(&[7]).unwrap().keep().unwrap();
+        next.arm(Pids(&[7])).unwrap().leave_armed().unwrap();
         let refused = next.armed();
         assert!(matches!(refused, Err(Error::NotPermitted { .. })), "{refused:?}");
         set_dumpable(true).unwrap();
-        assert_eq!(next.armed().unwrap(), [7]);
+        assert_eq!(next.armed().unwrap().map(|armed| armed.ids.0), Some(vec![7]));
     })
 }
 
 fn not_supported() -> Outcome {
     let opened = NextId::open();
-    ensure(matches!(opened, Err(Error::NotSupported)), opened)?;
+    ensure(matches!(opened, Err(Error::NotSupported(_))), opened)?;
     ensure(open().method() == Method::Fallback, open().method())?;
-    let kept = open().arm(&[7])?.keep();
-    ensure(matches!(kept, Err(Error::NotSupported)), kept)?;
-    let spawned = open().arm(&[7])?.spawn(&mut Command::new("true"));
-    ensure(matches!(spawned, Err(Error::NotSupported)), spawned)
+    let kept = open().arm(Pids(&[7]))?.leave_armed();
+    ensure(matches!(kept, Err(Error::NotSupported(_))), kept)?;
+    let spawned = open().arm(Pids(&[7]))?.spawn(&mut Command::new("true"));
+    ensure(matches!(spawned, Err(Error::NotSupported(_))), spawned)
 }

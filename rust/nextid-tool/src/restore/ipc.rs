@@ -8,7 +8,7 @@ use std::ptr;
 
 use anyhow::{Context, Result, ensure};
 use criu_images::{Ipc, Limit, MessageQueue, Permissions, Segment, SemaphoreSet};
-use nextid::{Id, NextId};
+use nextid::NextId;
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 
@@ -57,7 +57,7 @@ fn set_limit(limit: &Limit, choose: fn(u64, u64) -> u64) -> Result<()> {
 
 fn restore_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {
     let Permissions { id, key, mode, .. } = queue.permissions;
-    next.arm(&[Id::from(id)])?.message_queue(key, mode)?;
+    next.arm(nextid::MessageQueue(id.into()))?.create(key, mode)?;
 
     // SAFETY: All-zero bytes are a valid `msqid_ds`.
     let mut state: libc::msqid_ds = unsafe { std::mem::zeroed() };
@@ -90,7 +90,7 @@ fn restore_semaphores(next: &mut NextId, set: &SemaphoreSet) -> Result<()> {
     let Permissions { id, key, mode, .. } = set.permissions;
     let count = u16::try_from(set.values.len())
         .map_err(|_| NotUnderstood(format!("set {id} has {} semaphores", set.values.len())))?;
-    next.arm(&[Id::from(id)])?.semaphore_set(key, count, mode)?;
+    next.arm(nextid::SemaphoreSet(id.into()))?.create(key, count, mode)?;
 
     // SAFETY: All-zero bytes are a valid `semid_ds`.
     let mut state: libc::semid_ds = unsafe { std::mem::zeroed() };
@@ -113,7 +113,7 @@ fn restore_segment(next: &mut NextId, segment: &Segment) -> Result<()> {
         segment.huge_pages == 0,
         NotUnderstood(format!("segment {id} has huge pages, which this tool does not restore"))
     );
-    next.arm(&[Id::from(id)])?.shared_memory(key, size, mode)?;
+    next.arm(nextid::SharedMemory(id.into()))?.create(key, size, mode)?;
 
     // SAFETY: All-zero bytes are a valid `shmid_ds`.
     let mut state: libc::shmid_ds = unsafe { std::mem::zeroed() };

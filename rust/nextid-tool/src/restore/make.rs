@@ -20,7 +20,7 @@ use std::thread::{self, Builder};
 
 use anyhow::{Context, Error, Result, ensure};
 use criu_images::{Dump, State, Thread};
-use nextid::{Method, NextId};
+use nextid::{Method, NextId, Pids};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -62,7 +62,7 @@ pub fn make<'a>(
     let crew =
         Crew { method: next.method(), dump, plan, outlived, report, gates: [even_gate, odd_gate] };
     let (reports, keys) = (Cell::new(Some(reports)), Cell::new(Some([even_key, odd_key])));
-    let first = next.arm(&[plan.nodes[0].pid.into()])?.fork(|| {
+    let first = next.arm(Pids(&[plan.nodes[0].pid.into()]))?.fork(|| {
         // What is the restorer's is closed in its child.
         drop((reports.take(), keys.take()));
         crew.begin()
@@ -260,7 +260,7 @@ impl Crew<'_> {
             for &child in children {
                 let pid = self.plan.nodes[child].pid;
                 // Its parent waits for it as for any child.
-                let _ = next.arm(&[pid.into()])?.fork(|| self.live(child))?;
+                let _ = next.arm(Pids(&[pid.into()]))?.fork(|| self.live(child))?;
             }
             Ok(())
         };
@@ -274,8 +274,8 @@ impl Crew<'_> {
     /// Opens the `next_id` file of this process.
     fn open(&self) -> nextid::Result<NextId> {
         match self.method {
-            Method::NextId => NextId::open(),
             Method::Fallback => NextId::open_or_fallback(),
+            _ => NextId::open(),
         }
     }
 
@@ -327,7 +327,7 @@ impl Crew<'_> {
 
     /// Reports an error, and waits for the end.
     fn fail(&self, error: &Error) -> ! {
-        let text = format!("{error:#}").replace('\n', " ");
+        let text = failure::text(error).replace('\n', " ");
         let report = format!("{} {text}\n", failure::status(error));
         // Where nobody listens any more, the end is near as well.
         let _ = (&self.report).write_all(report.as_bytes());
@@ -397,7 +397,7 @@ impl Crew<'_> {
 fn create_thread(next: &mut NextId, thread: &Thread) -> Result<()> {
     let name = CString::new(&*thread.name)?;
     let (tell, told) = mpsc::channel();
-    next.arm(&[thread.tid.into()])?.thread(Builder::new(), move || {
+    next.arm(Pids(&[thread.tid.into()]))?.thread(Builder::new(), move || {
         // It is waited for.
         let _ = tell.send(prctl::set_name(&name));
         loop {

@@ -15,7 +15,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use criu_images::Dump;
 use indicatif::{ProgressBar, ProgressStyle};
-use nextid::{Holder, Id, pids_in_use};
+use nextid::{Holder, Kind, holders};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 
@@ -28,16 +28,13 @@ use view::View;
 /// Restores the dump in `options.folder`, or shows it.
 pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     let dump = Dump::read(&options.folder).context("cannot read the dump")?;
-    let in_use = |ids: &[Id]| {
+    let in_use = |ids: &[i64]| {
         // In a namespace of its own nothing is in use.
-        if dump.own_pid_namespace { Vec::new() } else { pids_in_use(ids) }
+        if dump.own_pid_namespace { Vec::new() } else { holders(Kind::Task, ids) }
     };
     let free = |pids: Range<i32>| {
-        let holders = in_use(&pids.clone().map(Id::from).collect::<Vec<_>>());
-        let used = |pid| {
-            let is_it = |it: &Holder| matches!(it, Holder::Task { id, .. } if *id == Id::from(pid));
-            holders.iter().any(is_it)
-        };
+        let holders = in_use(&pids.clone().map(i64::from).collect::<Vec<_>>());
+        let used = |pid: i32| holders.iter().any(|it: &Holder| it.id() == i64::from(pid));
         pids.filter(|&pid| !used(pid)).collect()
     };
     let plan = Plan::new(&dump, free)?;

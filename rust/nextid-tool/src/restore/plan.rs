@@ -12,7 +12,6 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use criu_images::{Dump, Process};
-use nextid::Id;
 
 use crate::failure::NotUnderstood;
 
@@ -117,10 +116,10 @@ impl Plan {
     }
 
     /// The ids of all processes and threads that are to be made.
-    pub fn ids(&self, dump: &Dump) -> Vec<Id> {
+    pub fn ids(&self, dump: &Dump) -> Vec<i64> {
         let threads = dump.processes.iter().flat_map(|process| &process.threads);
-        let threads = threads.map(|thread| Id::from(thread.tid));
-        self.nodes.iter().map(|node| Id::from(node.pid)).chain(threads).collect()
+        let threads = threads.map(|thread| i64::from(thread.tid));
+        self.nodes.iter().map(|node| i64::from(node.pid)).chain(threads).collect()
     }
 }
 

@@ -5,11 +5,11 @@
 use std::fmt;
 
 use criu_images::{Dump, Permissions, Process, State};
-use nextid::{Holder, Id, Role};
-use serde::{Serialize, Serializer};
+use nextid::Holder;
+use serde::Serialize;
 
 use crate::BAD;
-use crate::report::printable;
+use crate::report::{self, printable};
 
 /// How deep the tree is drawn. Below that a number tells how deep a process is, lest all lines are as
 /// long as the tree is deep.
@@ -25,7 +25,7 @@ pub struct View {
     processes: Vec<ProcessView>,
     objects: Vec<ObjectView>,
     /// What is in the way.
-    #[serde(serialize_with = "holders")]
+    #[serde(serialize_with = "report::holders")]
     in_use: Vec<Holder>,
 }
 
@@ -83,30 +83,6 @@ impl fmt::Display for Contents {
             Self::Segment { size } => write!(f, "{size} bytes"),
         }
     }
-}
-
-/// An id in use, for programs.
-#[derive(Serialize)]
-struct HolderView<'a> {
-    id: Id,
-    role: &'static str,
-    pid: i32,
-    name: &'a str,
-}
-
-fn holders<S: Serializer>(holders: &[Holder], serializer: S) -> Result<S::Ok, S::Error> {
-    // Only ids of tasks are looked for: objects are restored in a namespace of their own.
-    serializer.collect_seq(holders.iter().filter_map(|holder| match holder {
-        Holder::Task { id, role, pid, name } => {
-            let role = match role {
-                Role::Task => "task",
-                Role::Group => "group",
-                Role::Session => "session",
-            };
-            Some(HolderView { id: *id, role, pid: *pid, name })
-        }
-        _ => None,
-    }))
 }
 
 impl View {

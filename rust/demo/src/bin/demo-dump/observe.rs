@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::ptr;
 
 use anyhow::{Context, Result, ensure};
+use nextid::IpcKind;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
@@ -106,10 +107,8 @@ fn innermost(ids: Option<&[i32]>) -> i32 {
 /// The objects of the caller's IPC namespace.
 fn objects() -> Result<Vec<Observed>> {
     let mut rows = Vec::new();
-    for (kind, name) in
-        [("msg", "message queue"), ("sem", "semaphore set"), ("shm", "shared memory")]
-    {
-        let list = fs::read_to_string(format!("/proc/sysvipc/{kind}"))?;
+    for kind in IpcKind::ALL {
+        let list = fs::read_to_string(kind.list())?;
         let mut lines = list.lines();
         let columns: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
         for line in lines {
@@ -119,18 +118,20 @@ fn objects() -> Result<Vec<Observed>> {
             };
             let id: i32 = fields[1].parse()?;
             let (size, contents) = match kind {
-                "msg" => (
+                IpcKind::MessageQueue => (
                     format!("{} messages, {} bytes", field("qnum"), field("cbytes")),
                     messages(id)?,
                 ),
-                "sem" => {
+                IpcKind::SemaphoreSet => {
                     (format!("{} semaphores", field("nsems")), values(id, field("nsems").parse()?)?)
                 }
-                _ => (format!("{} bytes", field("size")), memory(id, field("size").parse()?)?),
+                IpcKind::SharedMemory => {
+                    (format!("{} bytes", field("size")), memory(id, field("size").parse()?)?)
+                }
             };
             let (key, owner) = (fields[0].parse::<i32>()?, [field("uid"), field("gid")].join(":"));
             let shown = format!("{id:>6}  {key:#010x}  {:>4}  {owner:>5}  {size}", field("perms"));
-            rows.push(Observed { name: name.to_owned(), shown, contents });
+            rows.push(Observed { name: kind.to_string(), shown, contents });
         }
     }
     Ok(rows)

@@ -4,12 +4,11 @@
 
 use anyhow::Result;
 use demo::{Row, print_table, print_title};
-use nextid::Id;
+use nextid::Ids;
 
 use crate::create::Created;
 use crate::observe;
 use crate::scene::Scene;
-use crate::text;
 
 /// How many ids were asked for, and how many of them did not come.
 #[derive(Default)]
@@ -23,9 +22,9 @@ pub fn run(scene: &'static Scene) -> Result<Outcome> {
     let created = Created::new(scene)?;
     let mut outcome = Outcome::default();
     let mut rows = Vec::new();
-    let mut add = |label: String, wanted: &[Id], asked: String, got: Result<Vec<Id>, String>| {
+    let mut add = |label: String, wanted: &[i64], asked: String, got: Result<Vec<i64>, String>| {
         let (right, got) = match got {
-            Ok(got) => (count_equal(&got, wanted), text::ids(&got)),
+            Ok(got) => (count_equal(&got, wanted), Ids(got).to_string()),
             Err(why) => (0, why),
         };
         outcome.ids += wanted.len();
@@ -41,7 +40,7 @@ pub fn run(scene: &'static Scene) -> Result<Outcome> {
             ids.truncate(task.ids.len());
             Ok(ids)
         });
-        add(task.label, task.ids, text::ids(task.ids), got);
+        add(task.label, task.ids, Ids::from(task.ids).to_string(), got);
     }
 
     let objects = observe::ipc_objects(created.pid())?;
@@ -62,6 +61,6 @@ pub fn run(scene: &'static Scene) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn count_equal(got: &[Id], wanted: &[Id]) -> usize {
+fn count_equal(got: &[i64], wanted: &[i64]) -> usize {
     got.iter().zip(wanted).filter(|(got, wanted)| got == wanted).count()
 }

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nextid::{IPC_PRIVATE, Id, NextId};
+use nextid::{IPC_PRIVATE, IpcKind, MessageQueue, NextId, Pids, SemaphoreSet, SharedMemory};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -18,7 +18,7 @@ use nix::sys::prctl;
 use nix::sys::wait::{wait, waitpid};
 use nix::unistd::{self, ForkResult, Gid, Pid, Uid, fork};
 
-use crate::scene::{Kind, Namespaces, Object, Process, Scene, Thread};
+use crate::scene::{Namespaces, Object, Process, Scene, Thread};
 
 /// The uid and gid of the unprivileged user, "nobody" on most systems.
 pub const NOBODY: u32 = 65534;
@@ -30,7 +30,7 @@ const TIME_LIMIT: u16 = 60_000;
 pub struct Created {
     creator: Pid,
     /// What became of each object, by its name: the id that it sees itself, or why there is none.
-    reports: HashMap<String, Result<Id, String>>,
+    reports: HashMap<String, Result<i64, String>>,
     /// All processes and threads end when this is closed.
     release: File,
 }
@@ -64,7 +64,7 @@ impl Created {
     }
 
     /// Whether the task called `name` came to be, and calls itself `id`.
-    pub fn task(&self, name: &str, id: Id) -> Result<(), String> {
+    pub fn task(&self, name: &str, id: i64) -> Result<(), String> {
         match self.reports.get(name) {
             Some(Ok(got)) if *got == id => Ok(()),
             Some(Ok(got)) => Err(format!("{got}, as it sees itself")),
@@ -74,7 +74,7 @@ impl Created {
     }
 
     /// Whether the IPC object that was to have `id` came to be, and its creator was given that id.
-    pub fn object(&self, id: Id) -> Result<(), String> {
+    pub fn object(&self, id: i64) -> Result<(), String> {
         self.task(&id.to_string(), id)
     }
 
@@ -87,7 +87,7 @@ impl Created {
 }
 
 /// Reads the reports of `count` objects, or as many as come.
-fn collect(reports: File, count: usize) -> Result<HashMap<String, Result<Id, String>>> {
+fn collect(reports: File, count: usize) -> Result<HashMap<String, Result<i64, String>>> {
     let mut collected = HashMap::new();
     let mut reports = BufReader::new(reports);
     while collected.len() < count {
@@ -149,7 +149,7 @@ impl Pipes {
             if process.ids[0] == 1 {
                 unshare(CloneFlags::CLONE_NEWPID)?;
             }
-            Ok(next.arm(process.ids)?.fork(|| self.run(process))?)
+            Ok(next.arm(Pids(process.ids))?.fork(|| self.run(process))?)
         })();
         if let Err(error) = made {
             self.report(process.name, Err(&error));
@@ -171,7 +171,7 @@ impl Pipes {
             }
             Ok(())
         })();
-        let pid = Id::from(unistd::getpid().as_raw());
+        let pid = i64::from(unistd::getpid().as_raw());
         self.report(process.name, made.as_ref().map(|()| pid));
         self.wait();
         0
@@ -181,8 +181,8 @@ impl Pipes {
     fn create_thread(&'static self, next: &mut NextId, thread: &'static Thread) {
         let made = (|| -> Result<_> {
             let builder = thread::Builder::new().name(thread.name.to_owned());
-            Ok(next.arm(thread.ids)?.thread(builder, || {
-                self.report(thread.name, Ok(Id::from(unistd::gettid().as_raw())));
+            Ok(next.arm(Pids(thread.ids))?.thread(builder, || {
+                self.report(thread.name, Ok(i64::from(unistd::gettid().as_raw())));
                 self.wait();
             })?)
         })();
@@ -204,7 +204,7 @@ impl Pipes {
     }
 
     /// Says what became of the object called `name`. A line is short enough to be written whole.
-    fn report(&self, name: &str, result: Result<Id, &anyhow::Error>) {
+    fn report(&self, name: &str, result: Result<i64, &anyhow::Error>) {
         let line = match result {
             Ok(id) => format!("{name}\t{id}\n"),
             Err(error) => format!("{name}\t{error:#}\n"),
@@ -237,14 +237,14 @@ fn become_unprivileged() -> Result<()> {
 }
 
 /// Creates a System V IPC object by id.
-fn create_object(next: &mut NextId, object: &Object) -> Result<Id> {
-    let armed = next.arm(&[object.id()])?;
+fn create_object(next: &mut NextId, object: &Object) -> Result<i64> {
+    let (id, key, mode) = (object.id(), IPC_PRIVATE, 0o600);
     let id = match object.kind {
-        Kind::Queue => armed.message_queue(IPC_PRIVATE, 0o600),
-        Kind::Semaphores => armed.semaphore_set(IPC_PRIVATE, 3, 0o600),
-        Kind::Segment => armed.shared_memory(IPC_PRIVATE, 4096, 0o600),
+        IpcKind::MessageQueue => next.arm(MessageQueue(id))?.create(key, mode),
+        IpcKind::SemaphoreSet => next.arm(SemaphoreSet(id))?.create(key, 3, mode),
+        IpcKind::SharedMemory => next.arm(SharedMemory(id))?.create(key, 4096, mode),
     };
-    Ok(Id::from(id?))
+    Ok(i64::from(id?))
 }
 
 fn pipe() -> Result<(File, File)> {

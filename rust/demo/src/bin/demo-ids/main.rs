@@ -11,7 +11,6 @@ mod create;
 mod observe;
 mod refusals;
 mod scene;
-mod text;
 
 use std::process::ExitCode;
 

@@ -6,14 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 
 use anyhow::{Context, Result};
-use nextid::Id;
+use nextid::IpcKind;
 use nix::sched::{CloneFlags, setns};
 use procfs::process::all_processes;
 
-use crate::scene::Kind;
-
 /// The processes and threads below process `root`, by name: their ids, innermost first.
-pub fn tasks_below(root: i32) -> Result<HashMap<String, Vec<Id>>> {
+pub fn tasks_below(root: i32) -> Result<HashMap<String, Vec<i64>>> {
     let mut parents = HashMap::new();
     let mut tasks = Vec::new();
     // Processes that end meanwhile are none of ours.
@@ -22,7 +20,7 @@ pub fn tasks_below(root: i32) -> Result<HashMap<String, Vec<Id>>> {
             let Ok(status) = task.status() else { continue };
             parents.insert(process.pid, status.ppid);
             let ids = status.nspid.context("/proc/<pid>/status has no line NSpid")?;
-            tasks.push((process.pid, status.name, ids.into_iter().rev().map(Id::from).collect()));
+            tasks.push((process.pid, status.name, ids.into_iter().rev().map(i64::from).collect()));
         }
     }
     let is_below = |mut pid| {
@@ -39,12 +37,11 @@ pub fn tasks_below(root: i32) -> Result<HashMap<String, Vec<Id>>> {
 }
 
 /// The System V IPC objects in the IPC namespace of process `pid`.
-pub fn ipc_objects(pid: i32) -> Result<HashSet<(Kind, Id)>> {
+pub fn ipc_objects(pid: i32) -> Result<HashSet<(IpcKind, i64)>> {
     let own = File::open("/proc/self/ns/ipc")?;
     let theirs = File::open(format!("/proc/{pid}/ns/ipc"))?;
     setns(&theirs, CloneFlags::CLONE_NEWIPC)?;
-    let lists = [Kind::Queue, Kind::Semaphores, Kind::Segment]
-        .map(|kind| (kind, fs::read_to_string(kind.list())));
+    let lists = IpcKind::ALL.map(|kind| (kind, fs::read_to_string(kind.list())));
     setns(&own, CloneFlags::CLONE_NEWIPC)?;
 
     let mut objects = HashSet::new();

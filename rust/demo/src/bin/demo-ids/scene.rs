@@ -2,9 +2,7 @@
 
 //! What is created, and in whose namespaces.
 
-use std::fmt;
-
-use nextid::{Id, ipc_id};
+use nextid::{IpcKind, ipc_id};
 
 /// Whose namespaces the objects are created in.
 #[derive(Clone, Copy)]
@@ -20,7 +18,7 @@ pub enum Namespaces {
 /// One whose id is 1 is the first of a new pid namespace.
 pub struct Process {
     pub name: &'static str,
-    pub ids: &'static [Id],
+    pub ids: &'static [i64],
     pub threads: &'static [Thread],
     pub children: &'static [Process],
 }
@@ -28,47 +26,18 @@ pub struct Process {
 /// A thread to create.
 pub struct Thread {
     pub name: &'static str,
-    pub ids: &'static [Id],
-}
-
-/// A kind of System V IPC object.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    Queue,
-    Semaphores,
-    Segment,
-}
-
-impl Kind {
-    /// Where the kernel lists the objects of this kind.
-    pub fn list(self) -> &'static str {
-        match self {
-            Self::Queue => "/proc/sysvipc/msg",
-            Self::Semaphores => "/proc/sysvipc/sem",
-            Self::Segment => "/proc/sysvipc/shm",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Queue => "message queue",
-            Self::Semaphores => "semaphore set",
-            Self::Segment => "shared memory",
-        })
-    }
+    pub ids: &'static [i64],
 }
 
 /// A System V IPC object to create.
 pub struct Object {
-    pub kind: Kind,
-    pub sequence: Id,
-    pub index: Id,
+    pub kind: IpcKind,
+    pub sequence: i64,
+    pub index: i64,
 }
 
 impl Object {
-    pub fn id(&self) -> Id {
+    pub fn id(&self) -> i64 {
         ipc_id(self.sequence, self.index)
     }
 }
@@ -127,10 +96,10 @@ pub const ALL: &[Scene] = &[
             ],
         },
         objects: &[
-            Object { kind: Kind::Queue, sequence: 3, index: 9 },
-            Object { kind: Kind::Queue, sequence: 65535, index: 0 },
-            Object { kind: Kind::Semaphores, sequence: 12, index: 700 },
-            Object { kind: Kind::Segment, sequence: 0, index: 4095 },
+            Object { kind: IpcKind::MessageQueue, sequence: 3, index: 9 },
+            Object { kind: IpcKind::MessageQueue, sequence: 65535, index: 0 },
+            Object { kind: IpcKind::SemaphoreSet, sequence: 12, index: 700 },
+            Object { kind: IpcKind::SharedMemory, sequence: 0, index: 4095 },
         ],
     },
     Scene {
@@ -166,9 +135,9 @@ pub const ALL: &[Scene] = &[
             ],
         },
         objects: &[
-            Object { kind: Kind::Queue, sequence: 1, index: 1 },
-            Object { kind: Kind::Semaphores, sequence: 1, index: 2 },
-            Object { kind: Kind::Segment, sequence: 1, index: 3 },
+            Object { kind: IpcKind::MessageQueue, sequence: 1, index: 1 },
+            Object { kind: IpcKind::SemaphoreSet, sequence: 1, index: 2 },
+            Object { kind: IpcKind::SharedMemory, sequence: 1, index: 3 },
         ],
     },
 ];
@@ -178,7 +147,7 @@ pub struct Task {
     /// Its name, drawn as a part of the tree.
     pub label: String,
     pub name: &'static str,
-    pub ids: &'static [Id],
+    pub ids: &'static [i64],
 }
 
 impl Scene {
