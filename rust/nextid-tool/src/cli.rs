@@ -8,8 +8,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::{ArgGroup, Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
+use nextid::{IpcKind, Kind};
 
 /// Create processes and System V IPC objects with chosen ids
 ///
@@ -37,11 +38,11 @@ Exit status:
   2    the command line is wrong
   3    this kernel does not support it
   4    a capability is missing
-  5    an id is in use
+  5    an id is in use, or reserved
   6    an id is out of range, or there are more ids than pid namespaces
   7    the images of a dump are damaged, or not understood
-`nextid run` exits as its program does: with 126 or 127 where it cannot be executed or found, and
-with 128 + n where signal n ended it. 1 to 6 from it may be either's; its own are told on standard
+`nextid run` and `nextid reserve` exit as their program does: with 126 or 127 where it cannot be executed or found, and
+with 128 + n where signal n ended it. 1 to 7 from them may be either's; their own are told on standard
 error.";
 
 #[derive(Debug, Subcommand)]
@@ -63,6 +64,18 @@ pub enum Command {
 
     /// Show the ids that the threads of a process have armed
     Show(Show),
+
+    /// Tell who has ids: a process, an object, or a reservation
+    ///
+    /// It knows what /proc shows it, in the pid and IPC namespaces that it is run in.
+    Who(Who),
+
+    /// Hold ids while a program runs, so that nothing gets one by chance
+    ///
+    /// Whoever names an id gets it all the same: nextid, CRIU, clone3 with set_tid, the *_next_id
+    /// sysctls. So the program may be anything that restores. All ids are held, or none, and the
+    /// program does not run. It exits as the program does.
+    Reserve(Reserve),
 
     /// Restore the processes, threads and System V IPC objects of a CRIU dump, with their ids
     ///
@@ -93,11 +106,22 @@ pub struct Output {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("which").args(["pids", "above"]).required(true).multiple(true))]
 pub struct Run {
     /// An id of the process: first the one in its own pid namespace, then the one in the
     /// namespace above, and so on
-    #[arg(long = "pid", value_name = "N", required = true, allow_negative_numbers = true)]
+    ///
+    /// Where nextid itself is the first process of a pid namespace, what the program starts gets ids
+    /// above its own, as after any fork. Elsewhere, give --above for that.
+    #[arg(long = "pid", value_name = "N", allow_negative_numbers = true)]
     pub pids: Vec<i64>,
+
+    /// A minimum: the ids of the process, its threads and its children are all above it
+    ///
+    /// As long as nextid runs, the kernel chooses no id up to N in this pid namespace, except one
+    /// that was in use when nextid began.
+    #[arg(long, value_name = "N", value_parser = value_parser!(i64).range(1..))]
+    pub above: Option<i64>,
 
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -149,11 +173,71 @@ pub struct Segment {
 
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The process. A shell cannot show its own: starting nextid from it uses its ids up
+    /// The process. A shell cannot show a pid that it has armed itself: nextid gets it
     pub pid: i32,
 
     #[command(flatten)]
     pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ObjectIds {
+    /// An id of processes and threads; this and the others can be given more than once
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pid: Vec<i64>,
+
+    /// An id of a message queue
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    msg: Vec<i64>,
+
+    /// An id of a semaphore set
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    sem: Vec<i64>,
+
+    /// An id of a shared memory segment
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    shm: Vec<i64>,
+}
+
+impl ObjectIds {
+    /// The ids of each kind.
+    pub fn lists(&self) -> [(Kind, &[i64]); 4] {
+        [
+            (Kind::Task, &self.pid),
+            (IpcKind::MessageQueue.into(), &self.msg),
+            (IpcKind::SemaphoreSet.into(), &self.sem),
+            (IpcKind::SharedMemory.into(), &self.shm),
+        ]
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("ids").args(["pid", "msg", "sem", "shm"]).required(true).multiple(true))]
+pub struct Who {
+    #[command(flatten)]
+    pub ids: ObjectIds,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("ids")
+        .args(["folder", "pid", "msg", "sem", "shm"])
+        .required(true)
+        .multiple(true)
+)]
+pub struct Reserve {
+    /// The folder of CRIU's images: all ids of its processes and threads
+    pub folder: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub ids: ObjectIds,
+
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

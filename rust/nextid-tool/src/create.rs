@@ -3,45 +3,37 @@
 //! Single objects: `nextid run`, `msg`, `sem` and `shm`.
 
 use std::fmt;
-use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use nextid::{IpcKind, MessageQueue, NextId, Pids, SemaphoreSet, SharedMemory};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::{Pid, getpid};
 use serde::Serialize;
 
 use crate::cli::{self, Object, Run, Segment};
-use crate::{BAD, report};
+use crate::program::{self, Program};
+use crate::{report, reserve};
 
-/// Runs a program in a process with chosen ids, and returns how it ended.
-pub fn run(mut next: NextId, run: &Run) -> Result<ExitCode> {
-    let inherited = crate::heed_children()?;
-    let child = next.arm(Pids(&run.pids))?.fork(|| {
-        // SAFETY: A program begins with no handlers, so this is none.
-        let _ = unsafe { signal(Signal::SIGCHLD, inherited) };
-        execute(run)
-    })?;
-    // As a shell does: what the terminal sends is for the program.
-    for interrupt in [Signal::SIGINT, Signal::SIGQUIT] {
-        // SAFETY: No handler is set.
-        unsafe { signal(interrupt, SigHandler::SigIgn) }?;
-    }
-    let status = child.wait()?;
-    let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
-}
-
-/// Becomes the program, or returns what to exit with.
-fn execute(run: &Run) -> i32 {
-    let (program, arguments) = run.command.split_first().expect("it is a required argument");
-    let error = Command::new(program).args(arguments).exec();
-    report::tell(format_args!(
-        "{BAD}nextid:{BAD:#} cannot run {}: {error}",
-        program.to_string_lossy()
-    ));
-    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+/// Runs a program in a process with chosen ids, or with ids above a limit, and returns how it ended.
+pub fn run(fallback: bool, run: &Run) -> Result<ExitCode> {
+    let program = Program::new(&run.command)?;
+    let _held = run.above.map(|limit| reserve::pids_up_to(limit, fallback)).transpose()?;
+    let child = if run.pids.is_empty() {
+        program.start()?
+    } else {
+        // Only in a namespace of its own: elsewhere, others would get the ids that are asked for next.
+        let is_first = getpid().as_raw() == 1;
+        let mut next = crate::open(fallback)?;
+        let child = next.arm(Pids(&run.pids))?.fork(|| {
+            if is_first {
+                // Without it, ids just come in another order.
+                let _ = reserve::raise_last_pid(run.pids[0]);
+            }
+            program.execute()
+        })?;
+        Pid::from_raw(child.pid())
+    };
+    program::wait(child)
 }
 
 /// A System V IPC object that was created.

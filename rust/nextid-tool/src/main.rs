@@ -6,9 +6,12 @@ mod cli;
 mod create;
 mod failure;
 mod probe;
+mod program;
 mod report;
+mod reserve;
 mod restore;
 mod show;
+mod who;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -22,6 +25,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use cli::{Cli, Command};
 use probe::Probe;
+use who::Holders;
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default();
@@ -41,7 +45,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let open = || open(cli.fallback);
     match &cli.command {
         Command::Probe(output) => return probe(output.json),
-        Command::Run(run) => return create::run(open()?, run),
+        Command::Run(run) => return create::run(cli.fallback, run),
         Command::Msg(queue) => {
             create::queue(open()?, queue)?.report(queue.output.json)?;
         }
@@ -52,6 +56,12 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             create::segment(open()?, segment)?.report(segment.object.output.json)?;
         }
         Command::Show(process) => report::print(&show::show(process.pid)?, process.output.json)?,
+        Command::Who(who) => {
+            let holders = Holders::of(&who.ids);
+            report::print(&holders, who.output.json)?;
+            return Ok(holders.exit_code());
+        }
+        Command::Reserve(options) => return reserve::reserve(options),
         Command::Restore(options) => return restore::restore(cli.fallback, options),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -15,7 +15,7 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nextid::{Method, NextId};
+use nextid::{Kind, Method, NextId, Reservation};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
@@ -34,6 +34,11 @@ fn main() -> ExitCode {
     } else {
         (None, Some("this kernel has no next_id"))
     };
+    let (has_reservations, no_reservations) = if can_reserve() {
+        (Some("this kernel has reservations"), None)
+    } else {
+        (None, Some("this kernel has no reservations"))
+    };
     testing::run(vec![
         test("run_exits_as_its_program", root, run_exits_as_its_program),
         test("run_gives_the_pid", root, run_gives_the_pid),
@@ -42,10 +47,19 @@ fn main() -> ExitCode {
         test("run_with_a_pid_in_use", root, run_with_a_pid_in_use),
         test("run_out_of_range", root, run_out_of_range),
         test("run_without_privilege", root, run_without_privilege),
+        test("run_as_first_process", root, run_as_first_process),
+        test("run_above_a_limit", root, run_above_a_limit),
+        test("run_above_a_limit_for_good", root.or(no_reservations), run_above_a_limit_for_good),
         test("ipc_objects", root, ipc_objects),
         test("ipc_errors", root, ipc_errors),
         test("show_what_is_armed", root.or(no_file), show_what_is_armed),
         test("show_a_process_that_is_not_there", None, show_nobody),
+        test("who_has_ids", root, who_has_ids),
+        test("reserve_holds_ids", root.or(no_reservations), reserve_holds_ids),
+        test("reserve_all_or_nothing", root.or(no_reservations), reserve_all_or_nothing),
+        test("reserve_ends_with_nextid", root.or(no_reservations), reserve_ends_with_nextid),
+        test("reserve_the_ids_of_a_dump", root.or(no_reservations), reserve_the_ids_of_a_dump),
+        test("reserve_without_reservations", has_reservations, reserve_without_reservations),
         test("probe", root, probe),
         test("probe_without_privilege", root, probe_without_privilege),
         test("without_next_id", file, without_next_id),
@@ -92,6 +106,12 @@ fn has_next_id() -> bool {
 /// Whether the kernel knows requests for one kind of object.
 fn has_kinds() -> bool {
     NextId::open().is_ok_and(|next| next.method() == Method::NextId)
+}
+
+/// Whether the kernel has reservations.
+fn can_reserve() -> bool {
+    let reserved = Reservation::new([(Kind::Task, &[i64::from(free_pid())][..])]);
+    !matches!(reserved, Err(nextid::Error::NotSupported(_)))
 }
 
 /// `nextid --fallback` with arguments that are separated by spaces.
@@ -187,6 +207,158 @@ fn run_without_privilege() -> Outcome {
     expect_error(&output, 4, "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN")
 }
 
+/// The ids that a script prints, each on a line.
+fn printed_ids(output: &Output) -> Result<Vec<i32>, Failed> {
+    ensure(output.status.success(), output)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().map(str::parse).collect::<Result<_, _>>()?)
+}
+
+/// Prints the id of the shell, and of a child.
+const OWN_AND_CHILD: &str = "echo $$; sh -c 'echo $$'";
+
+/// Lets the kernel choose the ids that follow `pid`.
+fn set_last_pid(pid: i32) -> io::Result<()> {
+    fs::write("/proc/sys/kernel/ns_last_pid", pid.to_string())
+}
+
+/// In a pid namespace of its own, as after any fork, though the pid was not the next one.
+fn run_as_first_process() -> Outcome {
+    let mut first = Command::new("unshare");
+    first.args(["--pid", "--fork", "--mount-proc", NEXTID, "--fallback", "run", "--pid", "1000"]);
+    let ids = printed_ids(&first.args(["--", "sh", "-c", OWN_AND_CHILD]).output()?)?;
+    ensure(ids.len() == 2 && ids[0] == 1000 && ids[1] > 1000, ids)?;
+    // Elsewhere the next ids are for who asks for them.
+    let pid = free_pid() + 1000;
+    let ids = printed_ids(&run_script(pid, OWN_AND_CHILD)?)?;
+    ensure(ids.len() == 2 && ids[0] == pid && ids[1] < pid, ids)
+}
+
+fn run_above_a_limit() -> Outcome {
+    set_last_pid(300)?;
+    let limit = free_pid() + 1000;
+    let run =
+        |options: &str| command(&format!("run {options} -- sh -c")).arg(OWN_AND_CHILD).output();
+    let ids = printed_ids(&run(&format!("--above {limit}"))?)?;
+    ensure(ids.len() == 2 && ids.iter().all(|&id| id > limit), ids)?;
+    let ids = printed_ids(&run(&format!("--above {limit} --pid {}", limit + 7))?)?;
+    ensure(ids[0] == limit + 7 && ids[1] > limit, ids)?;
+    expect_error(
+        &run(&format!("--above {}", i64::MAX))?,
+        if can_reserve() { 6 } else { 1 },
+        "above",
+    )
+}
+
+/// Also when the ids of the namespace wrap around, which is played here.
+fn run_above_a_limit_for_good() -> Outcome {
+    let limit = free_pid() + 1000;
+    let script = "echo 300 > /proc/sys/kernel/ns_last_pid; sh -c 'echo $$'";
+    let output = command(&format!("run --above {limit} -- sh -c")).arg(script).output()?;
+    let ids = printed_ids(&output)?;
+    ensure(ids.len() == 1 && ids[0] > limit, ids)?;
+    // Then they are free again.
+    set_last_pid(300)?;
+    let ids = printed_ids(&Command::new("sh").args(["-c", OWN_AND_CHILD]).output()?)?;
+    ensure(ids.iter().all(|&id| id < limit), ids)
+}
+
+fn who_has_ids() -> Outcome {
+    let (own, free) = (std::process::id(), free_pid());
+    expect(&nextid("msg --id 98330 --key 0x4220"), 0, "98330\n")?;
+    let output = nextid(&format!("who --pid {own} --pid {free} --msg 131098 --shm 131098"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().collect();
+    let is_told = lines.len() == 4
+        && lines[0].starts_with(&format!("{own} is in use by process {own} ("))
+        && lines[1]
+            == "the index of 131098 is in use by message queue 98330 (key 0x00004220, owner 0)"
+        && lines[2] == format!("process or thread {free}: /proc shows nobody who has it")
+        && lines[3] == "shared memory segment 131098: /proc shows nobody who has it";
+    ensure(output.status.code() == Some(5) && is_told, &output)?;
+    let json = nextid("who --msg 98330 --json");
+    let object = json!({
+        "role": "object", "kind": "MSG", "id": 98330, "object": 98330, "key": 0x4220, "uid": 0
+    });
+    ensure(json_of(&json)? == json!({"holders": [object]}), &json)?;
+    ensure(nextid(&format!("who --pid {free}")).status.success(), free)
+}
+
+/// Runs `script` while `nextid` holds ids. In it `$1` is `nextid`.
+fn reserve(ids: &str, script: &str) -> io::Result<Output> {
+    command(&format!("reserve {ids} -- sh -c")).args([script, "sh", NEXTID]).output()
+}
+
+fn reserve_holds_ids() -> Outcome {
+    let pid = free_pid();
+    let ids = format!("--pid {pid} --shm 98331");
+    let output = reserve(&ids, &format!("$1 who {ids}; exit 7"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let is_told = text.contains(&format!("{pid} is reserved by process "))
+        && text.contains("shared memory segment 98331 is reserved by process ")
+        && text.contains(" (nextid)");
+    ensure(output.status.code() == Some(7) && is_told, &output)?;
+    // The kernel passes it by, and who names it gets it.
+    let script = format!(
+        "echo {} >/proc/sys/kernel/ns_last_pid; sh -c 'echo $$'; $1 run --pid {pid} -- sh -c 'echo $$'",
+        pid - 1
+    );
+    let got = printed_ids(&reserve(&format!("--pid {pid}"), &script)?)?;
+    ensure(got.len() == 2 && got[0] > pid && got[1] == pid, got)
+}
+
+fn reserve_all_or_nothing() -> Outcome {
+    let (own, free) = (std::process::id(), free_pid());
+    let output = reserve(&format!("--pid {free} --pid {own}"), "echo it runs")?;
+    let message = format!(
+        "cannot reserve process or thread id {free} {own}: one of them is in use\n  {own} is in use \
+         by process {own} ("
+    );
+    expect_error(&output, 5, &message)?;
+    expect(&output, 5, "")?;
+    let message = "cannot reserve process or thread id 1: each must be 2 or more";
+    expect_error(&reserve("--pid 1", "true")?, 6, message)
+}
+
+/// It ends with its holder, though the program goes on.
+fn reserve_ends_with_nextid() -> Outcome {
+    let pid = free_pid();
+    let ids = format!("--pid {pid}");
+    let mut holder = command(&format!("reserve {ids} -- sh -c"))
+        .arg("echo $$; exec sleep 1000")
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    BufReader::new(holder.stdout.as_mut().ok_or("it is piped")?).read_line(&mut line)?;
+    let refused = reserve(&ids, "true")?;
+    holder.kill()?;
+    holder.wait()?;
+    let free = reserve(&ids, "true")?;
+    kill(Pid::from_raw(line.trim().parse()?), Signal::SIGKILL)?;
+    let message = format!("{pid} is reserved by process {} (nextid)", holder.id());
+    expect_error(&refused, 5, &message)?;
+    expect(&free, 0, "")
+}
+
+fn reserve_the_ids_of_a_dump() -> Outcome {
+    let folder = dump("shared");
+    let mut hold = command("reserve");
+    hold.arg(&folder).args(["--", NEXTID, "who", "--pid", "31001", "--pid", "31003"]);
+    let output = hold.output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let is_told =
+        text.lines().count() == 2 && text.lines().all(|it| it.contains(" is reserved by "));
+    ensure(output.status.code() == Some(5) && is_told, &output)?;
+    let mut hold = command("reserve");
+    let output = hold.arg(dump("container")).args(["--", "true"]).output()?;
+    expect_error(&output, 1, "nothing is to be reserved")
+}
+
+fn reserve_without_reservations() -> Outcome {
+    let output = reserve(&format!("--pid {}", free_pid()), "echo it runs")?;
+    expect(&output, 3, "")
+}
+
 fn ipc_objects() -> Outcome {
     expect(&nextid("msg --id 98313 --key 0x4200 --mode 640"), 0, "98313\n")?;
     expect(&nextid("msg --id 98314 --key -1"), 0, "98314\n")?;
@@ -252,7 +424,11 @@ fn probe() -> Outcome {
     let output = nextid("probe");
     let text = String::from_utf8_lossy(&output.stdout);
     let yes = text.lines().filter(|line| line.ends_with("  yes")).count();
-    let expected = if has_next_id() { (Some(0), 4) } else { (Some(3), 3) };
+    let expected = match (has_next_id(), has_kinds()) {
+        (true, true) => (Some(0), 6),
+        (true, false) => (Some(3), 4),
+        (false, _) => (Some(3), 3),
+    };
     ensure((output.status.code(), yes) == expected, &output)?;
     let json = nextid("probe --json");
     ensure(json_of(&json)?["next_id"] == has_next_id(), &json)

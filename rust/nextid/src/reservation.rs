@@ -78,9 +78,12 @@ impl Reservation {
     /// As [`Reservation::new`], but for [`Error::Taken`].
     pub fn of_free_pids(range: RangeInclusive<i64>) -> Result<Self> {
         let mut reservation = Self { file: file::open()? };
-        let pids: Vec<i64> = range.collect();
-        for pids in pids.chunks(MAX_IDS) {
-            reservation.add_free_pids(pids)?;
+        let (first, mut last) = range.into_inner();
+        // From above, so that a range that goes too far is refused at once.
+        while last >= first {
+            let pids: Vec<i64> = (first..=last).rev().take(MAX_IDS).collect();
+            reservation.add_free_pids(&pids)?;
+            last -= i64::try_from(pids.len()).unwrap_or(i64::MAX);
         }
         Ok(reservation)
     }

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ids that are held while a program runs: `nextid reserve`, and `nextid run --above`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use criu_images::Dump;
+use nextid::{Error, Kind, Reservation};
+
+use crate::cli::Reserve;
+use crate::program::{self, Program};
+use crate::{NOTE, report};
+
+/// Holds the ids of `options` while their program runs, and returns how that ended.
+pub fn reserve(options: &Reserve) -> Result<ExitCode> {
+    let mut ids = Vec::from(options.ids.lists().map(|(kind, ids)| (kind, ids.to_vec())));
+    if let Some(folder) = &options.folder {
+        let dump = Dump::read(folder).context("cannot read the dump")?;
+        let pids = pids(&dump);
+        ensure!(
+            !pids.is_empty(),
+            "nothing is to be reserved: the tree is restored in a pid namespace of its own, where \
+             nothing else is"
+        );
+        ids.push((Kind::Task, pids));
+    }
+    let program = Program::new(&options.command)?;
+    let _held = Reservation::new(ids.iter().map(|(kind, ids)| (*kind, &**ids)))?;
+    // The program does not inherit it. Else each daemon that it leaves would keep the ids.
+    program::wait(program.start()?)
+}
+
+/// The ids that the tasks of a dump take in the pid namespace of who restores it: also those of groups
+/// and sessions whose leader has ended.
+fn pids(dump: &Dump) -> Vec<i64> {
+    let first = &dump.processes[0];
+    if dump.own_pid_namespace && first.pid == 1 {
+        return Vec::new();
+    }
+    let tasks: BTreeSet<i32> = dump
+        .processes
+        .iter()
+        .flat_map(|process| process.threads.iter().map(|it| it.tid).chain([process.pid]))
+        .collect();
+    // Those of the first process are those of who restores it, where nothing in the tree leads them.
+    let outer = [0, first.group, first.session];
+    let led = dump.processes.iter().flat_map(|process| [process.group, process.session]);
+    let led = led.filter(|id| !outer.contains(id));
+    tasks.iter().copied().chain(led).collect::<BTreeSet<_>>().into_iter().map(i64::from).collect()
+}
+
+/// Sees to it that the kernel chooses no pid up to `limit`, as long as what is returned is there.
+pub fn pids_up_to(limit: i64, fallback: bool) -> Result<Option<Reservation>> {
+    // Nothing gets 1.
+    let held = match Reservation::of_free_pids(2..=limit) {
+        Err(Error::NotSupported(_)) if fallback => raise_last_pid(limit).map(|()| None),
+        held => held.map(Some).map_err(Into::into),
+    };
+    let held = held.with_context(|| format!("cannot keep to ids above {limit}"))?;
+    if held.is_none() {
+        report::tell(format_args!(
+            "{NOTE}nextid:{NOTE:#} this kernel has no reservations; using ns_last_pid: when the ids \
+             of the pid namespace wrap around, what is started gets lower ones"
+        ));
+    }
+    Ok(held)
+}
+
+/// Has the kernel choose the next pids above `pid`, unless it is there already.
+pub fn raise_last_pid(pid: i64) -> Result<()> {
+    const PATH: &str = "/proc/sys/kernel/ns_last_pid";
+
+    let last = fs::read_to_string(PATH).with_context(|| format!("cannot read {PATH}"))?;
+    let last: i64 = last.trim().parse().with_context(|| format!("{PATH} is no number"))?;
+    if last < pid {
+        fs::write(PATH, pid.to_string())
+            .with_context(|| format!("cannot write {pid} to {PATH}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use criu_images::{Process, State, Thread};
+
+    use super::*;
+
+    fn process(pid: i32, group: i32, session: i32, threads: &[i32]) -> Process {
+        let thread = |&tid| Thread { tid, name: Vec::new() };
+        let threads = threads.iter().map(thread).collect();
+        let name = Vec::new();
+        Process { pid, parent: None, group, session, name, state: State::Running, threads }
+    }
+
+    fn dump(processes: Vec<Process>, own_pid_namespace: bool) -> Dump {
+        Dump { processes, own_pid_namespace, own_user_namespace: false, ipc: None }
+    }
+
+    #[test]
+    fn ids_of_threads_and_of_leaders_that_have_ended_are_taken() {
+        let processes =
+            vec![process(50, 40, 40, &[55]), process(51, 53, 52, &[]), process(60, 0, 0, &[])];
+        assert_eq!(pids(&dump(processes, false)), [50, 51, 52, 53, 55, 60]);
+    }
+
+    #[test]
+    fn nothing_is_taken_by_a_tree_with_a_pid_namespace_of_its_own() {
+        assert!(pids(&dump(vec![process(1, 1, 1, &[])], true)).is_empty());
+        // But one that was only a part of such a namespace is restored where its restorer is.
+        assert_eq!(pids(&dump(vec![process(7, 7, 7, &[])], true)), [7]);
+    }
+}
