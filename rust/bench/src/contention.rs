@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
+use nextid::IpcKind;
 use nix::libc::{self, c_int};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -14,7 +15,7 @@ use crate::data::Contention;
 use crate::harness::Session;
 use crate::keys::Group;
 use crate::method::{Method, NS_LAST_PID, ipc_id, is_in_use};
-use crate::sys::{self, Child, IdFile, IpcKind, MOST_PIDS, set_sysctl};
+use crate::sys::{self, Child, IdFile, MOST_PIDS, create, set_sysctl};
 
 /// So many processes do nothing but create and destroy objects.
 const OTHERS: usize = 2;
@@ -31,7 +32,7 @@ pub fn measure(session: &mut Session) -> Result<()> {
         Method::next_id()?,
         Method::SetTid,
         Method::Sysctl(IdFile::open(NS_LAST_PID)?),
-        Method::SysctlOnce(NS_LAST_PID),
+        Method::SysctlOnce(NS_LAST_PID.to_owned()),
     ];
     for (method, first) in methods.into_iter().zip((1_000_000..).step_by(500_000)) {
         let create = |method: &Method, i: c_int| {
@@ -43,14 +44,16 @@ pub fn measure(session: &mut Session) -> Result<()> {
     }
     others.end()?;
 
-    let others =
-        Others::start(|| IpcKind::Message.create().and_then(|id| IpcKind::Message.remove(id)))?;
+    let others = Others::start(|| {
+        create(IpcKind::MessageQueue).and_then(|id| IpcKind::MessageQueue.remove(id))
+    })?;
     let first = ipc_id(1000)?;
-    for method in Method::all_for_ipc(IpcKind::Message)?.into_iter().skip(1) {
-        let create =
-            |method: &Method, i: c_int| Ok((first + i, method.ipc(IpcKind::Message, first + i)?));
+    for method in Method::all_for_ipc(IpcKind::MessageQueue)?.into_iter().skip(1) {
+        let create = |method: &Method, i: c_int| {
+            Ok((first + i, method.ipc(IpcKind::MessageQueue, first + i)?))
+        };
         count(session, Group::MessageQueue, &method, wanted, create, |id| {
-            IpcKind::Message.remove(id)
+            IpcKind::MessageQueue.remove(id)
         })?;
     }
     others.end()

@@ -3,6 +3,7 @@
 //! What it costs to create an object with a chosen id.
 
 use anyhow::Result;
+use nextid::IpcKind;
 use nix::libc::pid_t;
 
 use crate::data::Measurement;
@@ -10,7 +11,7 @@ use crate::harness::{Competitor, Session};
 use crate::keys::Group;
 use crate::method::{Method, ipc_id};
 use crate::nest::nested;
-use crate::sys::{Child, IpcKind, wait};
+use crate::sys::{Child, wait};
 
 /// In how many nested pid namespaces a process is created. The kernel allows 33.
 const LEVELS: [usize; 5] = [1, 2, 4, 8, 32];

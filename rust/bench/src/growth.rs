@@ -3,11 +3,12 @@
 //! Whether the cost of an object stays flat where there are many.
 
 use anyhow::{Context, Result};
+use nextid::IpcKind;
 
 use crate::harness::{Competitor, Session, per_operation};
 use crate::keys::{Case, Group};
 use crate::method::{Method, NEXT_ID, ipc_id, write_command};
-use crate::sys::{Child, IdFile, IpcKind, MOST_PIDS, kill, set_sysctl};
+use crate::sys::{Child, IdFile, MOST_PIDS, kill, set_sysctl, sysctl};
 
 /// So many objects are timed together.
 const BATCH: u64 = 10;
@@ -30,12 +31,12 @@ pub fn measure(session: &mut Session) -> Result<()> {
 }
 
 fn messages(session: &mut Session) -> Result<()> {
-    const KIND: IpcKind = IpcKind::Message;
+    const KIND: IpcKind = IpcKind::MessageQueue;
 
     let most = session.effort.objects;
     set_sysctl("msgmni", most)?;
     let first = ipc_id(0)?;
-    let methods = [Method::None, Method::next_id()?, Method::Sysctl(IdFile::open(KIND.sysctl())?)];
+    let methods = [Method::None, Method::next_id()?, Method::Sysctl(IdFile::open(&sysctl(KIND))?)];
     for method in methods {
         let case = method.case();
         let create = |n| {

@@ -5,9 +5,8 @@
 use std::fmt;
 
 use clap::ValueEnum;
+use nextid::IpcKind;
 use serde::{Deserialize, Serialize};
-
-use crate::sys::IpcKind;
 
 /// To create a process that ends at once, and to wait for it.
 const PROCESS: &str = "fork, exit and wait";
@@ -109,9 +108,9 @@ impl Group {
     /// To create an IPC object of a kind.
     pub fn of(kind: IpcKind) -> Self {
         match kind {
-            IpcKind::Message => Self::MessageQueue,
-            IpcKind::Semaphore => Self::SemaphoreSet,
-            IpcKind::Memory => Self::SharedMemory,
+            IpcKind::MessageQueue => Self::MessageQueue,
+            IpcKind::SemaphoreSet => Self::SemaphoreSet,
+            IpcKind::SharedMemory => Self::SharedMemory,
         }
     }
 }

@@ -2,15 +2,16 @@
 
 //! Every way to choose the id of the next object.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::fs;
 use std::io;
 
 use anyhow::{Context, Result, ensure};
+use nextid::IpcKind;
 use nix::libc::pid_t;
 
 use crate::keys::Case;
-use crate::sys::{Child, IdFile, IpcKind, fork, thread, write_once};
+use crate::sys::{Child, IdFile, create, fork, sysctl, thread, write_once};
 
 /// The file of the calling thread.
 pub const NEXT_ID: &CStr = c"/proc/thread-self/next_id";
@@ -56,7 +57,7 @@ pub enum Method {
     /// By a sysctl that is kept open.
     Sysctl(IdFile),
     /// By a sysctl that is opened for each object, as CRIU does.
-    SysctlOnce(&'static CStr),
+    SysctlOnce(CString),
 }
 
 impl Method {
@@ -78,12 +79,12 @@ impl Method {
 
     /// All methods for IPC objects of a kind.
     pub fn all_for_ipc(kind: IpcKind) -> Result<Vec<Self>> {
-        let sysctl = IdFile::open(kind.sysctl())?;
+        let sysctl = sysctl(kind);
         Ok(vec![
             Self::None,
             Self::next_id()?,
-            Self::Sysctl(sysctl),
-            Self::SysctlOnce(kind.sysctl()),
+            Self::Sysctl(IdFile::open(&sysctl)?),
+            Self::SysctlOnce(sysctl),
         ])
     }
 
@@ -92,7 +93,7 @@ impl Method {
         let mut all = vec![Self::None, Self::next_id()?, Self::SetTid];
         if levels == 1 {
             all.push(Self::Sysctl(IdFile::open(NS_LAST_PID)?));
-            all.push(Self::SysctlOnce(NS_LAST_PID));
+            all.push(Self::SysctlOnce(NS_LAST_PID.to_owned()));
         }
         Ok(all)
     }
@@ -107,7 +108,7 @@ impl Method {
             Self::Sysctl(file) => file.write_at_start(itoa::Buffer::new().format(id).as_bytes())?,
             Self::SysctlOnce(path) => write_once(path, itoa::Buffer::new().format(id).as_bytes())?,
         }
-        Ok(kind.create()?)
+        Ok(create(kind)?)
     }
 
     /// Forks a process that is to have `ids`, innermost pid namespace first. Returns the id that it

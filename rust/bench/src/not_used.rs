@@ -6,12 +6,13 @@ use std::ffi::CString;
 use std::fs::{self, File};
 
 use anyhow::{Context, Result, ensure};
+use nextid::IpcKind;
 use nix::errno::Errno;
 
 use crate::data::Unit;
 use crate::harness::{Competitor, Session};
 use crate::keys::{Case, Group};
-use crate::sys::{Child, IpcKind, fork, kill, list, stat, thread, wait};
+use crate::sys::{Child, create, fork, kill, list, stat, thread, wait};
 
 /// Measures what any program does: to be compared between kernels. A round is one operation, so
 /// that other work of the kernel is in some rounds only.
@@ -19,9 +20,9 @@ pub fn measure(session: &mut Session) -> Result<()> {
     let competitors = vec![
         Competitor::new(Case::Fork, || Ok(wait(fork(&[], Child::Exits)?)?)),
         Competitor::new(Case::Thread, || Ok(thread(&[]).map(drop)?)),
-        Competitor::new(Case::Msgget, || ipc(IpcKind::Message)),
-        Competitor::new(Case::Semget, || ipc(IpcKind::Semaphore)),
-        Competitor::new(Case::Shmget, || ipc(IpcKind::Memory)),
+        Competitor::new(Case::Msgget, || ipc(IpcKind::MessageQueue)),
+        Competitor::new(Case::Semget, || ipc(IpcKind::SemaphoreSet)),
+        Competitor::new(Case::Shmget, || ipc(IpcKind::SharedMemory)),
         Competitor::new(Case::StatCached, || Ok(stat(c"/proc/self/stat")?)),
         lookup(Case::StatFirst, "task", Ok(())),
         lookup(Case::StatLast, "timerslack_ns", Ok(())),
@@ -47,7 +48,7 @@ pub fn measure(session: &mut Session) -> Result<()> {
 }
 
 fn ipc(kind: IpcKind) -> Result<()> {
-    Ok(kind.remove(kind.create()?)?)
+    Ok(kind.remove(create(kind)?)?)
 }
 
 /// Looks `entry` up in the folder of a new process, of which nothing is in the cache yet.

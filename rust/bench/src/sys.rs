@@ -3,7 +3,7 @@
 //! System calls, as thin as they can be.
 
 use std::arch::asm;
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::{Context, Result, ensure};
+use nextid::{IPC_PRIVATE, IpcKind};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long, clone_args, pid_t};
 
@@ -140,26 +141,26 @@ pub fn getpid() {
 #[derive(Debug)]
 pub struct IdFile {
     file: File,
-    path: &'static CStr,
+    path: CString,
 }
 
 impl IdFile {
     /// Opens `path`.
-    pub fn open(path: &'static CStr) -> Result<Self> {
+    pub fn open(path: &CStr) -> Result<Self> {
         let name = OsStr::from_bytes(path.to_bytes());
         let file = OpenOptions::new().write(true).open(name);
         let file = file.with_context(|| path.to_string_lossy().into_owned())?;
-        Ok(Self { file, path })
+        Ok(Self { file, path: path.to_owned() })
     }
 
     /// Writes all of `text` in one system call.
     pub fn write(&self, text: &[u8]) -> Result<()> {
-        check((&self.file).write(text), text, self.path)
+        check((&self.file).write(text), text, &self.path)
     }
 
     /// The same at the start of the file, where a sysctl wants it.
     pub fn write_at_start(&self, text: &[u8]) -> Result<()> {
-        check(self.file.write_at(text, 0), text, self.path)
+        check(self.file.write_at(text, 0), text, &self.path)
     }
 }
 
@@ -223,56 +224,12 @@ pub fn list(directory: &File) -> Result<usize> {
     }
 }
 
-/// A kind of System V IPC object.
-#[derive(Clone, Copy, Debug)]
-pub enum IpcKind {
-    /// A message queue.
-    Message,
-    /// A semaphore set.
-    Semaphore,
-    /// A shared memory segment.
-    Memory,
+/// The sysctl that chooses the next id of an object.
+pub fn sysctl(kind: IpcKind) -> CString {
+    CString::new(kind.next_id_sysctl()).expect("a path has no NUL")
 }
 
-impl IpcKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Message, Self::Semaphore, Self::Memory];
-
-    /// The sysctl that chooses the next id.
-    pub fn sysctl(self) -> &'static CStr {
-        match self {
-            Self::Message => c"/proc/sys/kernel/msg_next_id",
-            Self::Semaphore => c"/proc/sys/kernel/sem_next_id",
-            Self::Memory => c"/proc/sys/kernel/shm_next_id",
-        }
-    }
-
-    /// Creates one, and returns its id.
-    pub fn create(self) -> io::Result<c_int> {
-        const MODE: c_int = libc::IPC_CREAT | 0o600;
-        // SAFETY: No pointer is passed.
-        let id = unsafe {
-            match self {
-                Self::Message => libc::msgget(libc::IPC_PRIVATE, MODE),
-                Self::Semaphore => libc::semget(libc::IPC_PRIVATE, 1, MODE),
-                Self::Memory => libc::shmget(libc::IPC_PRIVATE, 4096, MODE),
-            }
-        };
-        Ok(Errno::result(id)?)
-    }
-
-    /// Removes the one that has `id`.
-    pub fn remove(self, id: c_int) -> io::Result<()> {
-        let nothing = std::ptr::null_mut();
-        // SAFETY: Nothing is read or written for `IPC_RMID`.
-        let result = unsafe {
-            match self {
-                Self::Message => libc::msgctl(id, libc::IPC_RMID, nothing),
-                Self::Semaphore => libc::semctl(id, 0, libc::IPC_RMID),
-                Self::Memory => libc::shmctl(id, libc::IPC_RMID, nothing.cast()),
-            }
-        };
-        Errno::result(result)?;
-        Ok(())
-    }
+/// Creates a small object for its creator alone, and returns its id.
+pub fn create(kind: IpcKind) -> io::Result<c_int> {
+    kind.get(IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600)
 }

@@ -3,11 +3,12 @@
 //! What the children of the workers do. They have a copy of a process with several threads, so that
 //! nothing here allocates or locks.
 
+use nextid::IpcKind;
 use nix::errno::Errno;
 
 use crate::file::{Ids, NextId};
 use crate::ids;
-use crate::sys::{self, Creation, IpcKind};
+use crate::sys::{self, Creation};
 
 /// Their exit statuses.
 pub mod status {
@@ -60,9 +61,9 @@ pub fn be_victim(number: usize, armed: impl Fn()) -> i32 {
         } else {
             let kind = IpcKind::ALL[usize::from(turn / 3 % 3)];
             let id = ids::of_object(turn, index);
-            match file.arm_few(Ids::one(id)).and_then(|()| kind.create()) {
+            match file.arm_few(Ids::one(id)).and_then(|()| sys::create_object(kind)) {
                 Ok(got) if got != id => return status::WRONG_ID,
-                Ok(got) => drop(kind.remove(got)),
+                Ok(got) => drop(sys::remove_object(kind, got)),
                 Err(_) => {}
             }
         }

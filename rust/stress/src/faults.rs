@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use std::thread::Builder;
 
 use anyhow::{Context, Result, bail};
+use nextid::IpcKind;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
@@ -16,7 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 use crate::file::{Ids, NextId, State, read_other};
 use crate::ktap::Ktap;
 use crate::slab;
-use crate::sys::{self, Creation, IpcKind};
+use crate::sys::{self, Creation};
 
 /// What allocations fail: all that may wait as well, and of a single page too.
 const SETTINGS: [(&str, &str); 5] = [
@@ -58,9 +59,9 @@ const CALLS: [Call; 12] = [
     Call::Process(Creation::Vfork),
     Call::Process(Creation::Clone3),
     Call::Thread,
-    Call::Object(IpcKind::Queue),
-    Call::Object(IpcKind::Semaphores),
-    Call::Object(IpcKind::Segment),
+    Call::Object(IpcKind::MessageQueue),
+    Call::Object(IpcKind::SemaphoreSet),
+    Call::Object(IpcKind::SharedMemory),
 ];
 
 impl fmt::Display for Call {
@@ -234,8 +235,8 @@ impl Sweep {
                 thread.join().map_err(|_| Errno::EIO)
             }
             Call::Object(kind) => {
-                let id = kind.create()?;
-                kind.remove(id)?;
+                let id = sys::create_object(kind)?;
+                sys::remove_object(kind, id)?;
                 Ok(id)
             }
         }

@@ -8,6 +8,7 @@ use std::os::fd::RawFd;
 use std::thread::Builder;
 
 use anyhow::{Context, Result, ensure};
+use nextid::IpcKind;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
@@ -18,7 +19,7 @@ use crate::environment::Environment;
 use crate::file::{Ids, NextId};
 use crate::ids;
 use crate::scenario::{self, LIMIT, MAX_LEVELS, PROCESSES, SLOTS_EACH, THREADS};
-use crate::sys::{self, Creation, IpcKind};
+use crate::sys::{self, Creation};
 use crate::tally::{Count, Tally};
 use crate::worker::Worker;
 
@@ -175,7 +176,7 @@ fn remove_objects_of_victims() -> Result<()> {
             let id =
                 object.split_whitespace().nth(1).context("an object without an id")?.parse()?;
             ensure!(ids::is_object_of_victim(id), "{kind:?} {id} was not removed");
-            kind.remove(id)?;
+            sys::remove_object(kind, id)?;
         }
     }
     Ok(())

@@ -3,8 +3,10 @@
 //! System calls as a child of a threaded process needs them: nothing here allocates or locks.
 
 use std::ffi::{CStr, c_int, c_void};
+use std::io;
 use std::os::fd::RawFd;
 
+use nextid::{IPC_PRIVATE, IpcKind};
 use nix::errno::Errno;
 use nix::libc::{self, clone_args};
 
@@ -172,49 +174,16 @@ pub fn exec(fd: RawFd, argv: &[*const libc::c_char]) -> Errno {
     Errno::last()
 }
 
-/// The kinds of System V IPC objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IpcKind {
-    Queue,
-    Semaphores,
-    Segment,
+/// Creates a small IPC object, for its creator alone.
+pub fn create_object(kind: IpcKind) -> Result<i32> {
+    kind.get(IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600).map_err(|error| errno(&error))
 }
 
-impl IpcKind {
-    pub const ALL: [Self; 3] = [Self::Queue, Self::Semaphores, Self::Segment];
+/// Removes an IPC object.
+pub fn remove_object(kind: IpcKind, id: i32) -> Result<()> {
+    kind.remove(id).map_err(|error| errno(&error))
+}
 
-    /// Creates a small object of this kind, for its creator alone.
-    pub fn create(self) -> Result<i32> {
-        let mode = libc::IPC_CREAT | 0o600;
-        // SAFETY: They have no preconditions.
-        Errno::result(unsafe {
-            match self {
-                Self::Queue => libc::msgget(libc::IPC_PRIVATE, mode),
-                Self::Semaphores => libc::semget(libc::IPC_PRIVATE, 1, mode),
-                Self::Segment => libc::shmget(libc::IPC_PRIVATE, 4096, mode),
-            }
-        })
-    }
-
-    pub fn remove(self, id: i32) -> Result<()> {
-        let nothing = std::ptr::null_mut();
-        // SAFETY: IPC_RMID does not use its argument.
-        Errno::result(unsafe {
-            match self {
-                Self::Queue => libc::msgctl(id, libc::IPC_RMID, nothing),
-                Self::Semaphores => libc::semctl(id, 0, libc::IPC_RMID),
-                Self::Segment => libc::shmctl(id, libc::IPC_RMID, nothing.cast()),
-            }
-        })
-        .map(drop)
-    }
-
-    /// The file that lists the objects of this kind.
-    pub fn list(self) -> &'static str {
-        match self {
-            Self::Queue => "/proc/sysvipc/msg",
-            Self::Semaphores => "/proc/sysvipc/sem",
-            Self::Segment => "/proc/sysvipc/shm",
-        }
-    }
+fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
 }

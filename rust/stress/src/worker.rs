@@ -10,6 +10,7 @@ use std::thread::Builder;
 
 use anyhow::Result;
 use fastrand::Rng;
+use nextid::IpcKind;
 use nix::errno::Errno;
 use nix::libc;
 
@@ -18,7 +19,7 @@ use crate::environment::Environment;
 use crate::file::{Ids, NextId, State, read_other};
 use crate::ids::{self, MAX_IDS, OWN, PID_MAX, SHARED};
 use crate::scenario::SLOTS;
-use crate::sys::{self, Creation, IpcKind};
+use crate::sys::{self, Creation};
 use crate::tally::Count;
 
 /// The text of the longest list.
@@ -204,7 +205,7 @@ impl Worker {
         let index = 512 + (self.slot * OWN + self.random.usize(..OWN)) as i32;
         let id = ids::of_object(self.random.u16(..), index);
         self.arm(Ids::one(id));
-        match kind.create() {
+        match sys::create_object(kind) {
             Ok(got) => self.created(kind, id, got),
             Err(errno) => self.fail(format_args!("{kind:?} {id}: {errno}")),
         }
@@ -217,7 +218,7 @@ impl Worker {
             self.fail(format_args!("{kind:?} {id} came out as {got}"));
         }
         self.check("creating an object");
-        if let Err(errno) = kind.remove(got) {
+        if let Err(errno) = sys::remove_object(kind, got) {
             self.fail(format_args!("cannot remove {kind:?} {got}: {errno}"));
         }
     }
@@ -227,7 +228,7 @@ impl Worker {
         let kind = IpcKind::ALL[self.random.usize(..3)];
         let id = ids::of_object(self.random.u16(..), self.random.i32(0..SHARED as i32));
         self.arm(Ids::one(id));
-        match kind.create() {
+        match sys::create_object(kind) {
             Ok(got) => {
                 sys::sleep(self.random.u32(..200));
                 self.created(kind, id, got);
@@ -409,7 +410,7 @@ impl Worker {
         let ids =
             if self.random.bool() { Ids { first, count: 1 } } else { Ids { first: 7, count: 2 } };
         self.arm(ids);
-        match kind.create() {
+        match sys::create_object(kind) {
             Err(Errno::EINVAL) => self.count(Count::Refusals),
             got => self.fail(format_args!("{kind:?} with {ids:?} is not refused: {got:?}")),
         }
