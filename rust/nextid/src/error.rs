@@ -238,6 +238,10 @@ fn missing_capability(action: Action) -> &'static str {
             "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns \
              this instance of devpts"
         }
+        (Action::Reserve(_), _) => {
+            "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns \
+             the pid namespace"
+        }
         _ => {
             "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespaces that own \
              the pid namespaces of all ids given"
