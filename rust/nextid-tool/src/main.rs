@@ -94,22 +94,21 @@ fn man(command: Option<&str>) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Opens the file of this thread, or goes without and says so.
+/// Opens the file of this thread, or goes without, and says what is lost where something is.
 fn open(fallback: bool) -> Result<NextId> {
-    if !fallback {
-        let next = NextId::open();
-        return match next {
-            Err(Error::NotSupported(_)) => next.context("without --fallback, this takes next_id"),
-            _ => Ok(next?),
-        };
-    }
-    let next = NextId::open_or_fallback()?;
-    if next.method() == Method::Fallback {
-        report::tell(format_args!(
-            "{NOTE}nextid:{NOTE:#} this kernel has no next_id; using {}",
-            next.method()
-        ));
-    }
+    let next = match NextId::open() {
+        Err(Error::NotSupported(_)) if fallback => NextId::open_or_fallback()?,
+        next @ Err(Error::NotSupported(_)) => {
+            next.context("without --fallback, this takes next_id")?
+        }
+        next => next?,
+    };
+    let kernel = match next.method() {
+        Method::NextId => return Ok(next),
+        Method::Fallback => "this kernel has no next_id",
+        _ => "the next_id of this kernel is an older one",
+    };
+    report::tell(format_args!("{NOTE}nextid:{NOTE:#} {kernel}; using {}", next.method()));
     Ok(next)
 }
 

@@ -41,9 +41,8 @@ impl fmt::Display for Method {
         f.write_str(match self {
             Self::NextId => "/proc/thread-self/next_id",
             Self::AnyKind => {
-                "/proc/thread-self/next_id of an older kernel, without kinds of objects: another \
-                 object that the thread creates in between may use up what is asked for (which is \
-                 found out, and an error)"
+                "/proc/thread-self/next_id for objects of any kind: another one that the thread \
+                 creates in between may use up what is asked for (which is found out, and an error)"
             }
             Self::Fallback => {
                 "clone3 with set_tid, and sysctls that another task may use up in between \

@@ -2,6 +2,7 @@
 
 //! A dump, or what was restored of it, to look at.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use criu_images::{Dump, Permissions, Process, State};
@@ -10,10 +11,6 @@ use serde::Serialize;
 
 use crate::BAD;
 use crate::report::{self, printable};
-
-/// How deep the tree is drawn. Below that a number tells how deep a process is, lest all lines are as
-/// long as the tree is deep.
-const MAX_INDENT: usize = 40;
 
 #[derive(Serialize)]
 pub struct View {
@@ -172,72 +169,23 @@ impl fmt::Display for View {
 impl View {
     /// The lines of the tree: processes, and threads, which have no more to tell.
     fn tree_lines(&self) -> Vec<(String, Option<&ProcessView>)> {
-        let mut children = vec![Vec::new(); self.processes.len()];
-        let mut places = std::collections::HashMap::new();
-        for (place, process) in self.processes.iter().enumerate() {
+        let mut nodes = Vec::new();
+        let mut parents = Vec::new();
+        let mut places = HashMap::new();
+        for process in &self.processes {
+            let place = nodes.len();
             places.insert(process.pid, place);
-            if let Some(parent) = process.parent {
-                children[places[&parent]].push(place);
+            parents.push(process.parent.map(|parent| places[&parent]));
+            nodes.push((format!("{} {}", process.pid, printable(&process.name)), Some(process)));
+            for ThreadView { tid, name } in &process.threads {
+                parents.push(Some(place));
+                nodes.push((format!("thread {tid} {}", printable(name)), None));
             }
         }
-
-        // A stack in place of recursion: a tree may be as deep as it likes.
-        let mut lines = Vec::new();
-        let mut stack = vec![(0, 0, String::new(), String::new())];
-        while let Some((place, depth, branch, indent)) = stack.pop() {
-            let process = &self.processes[place];
-            let name = printable(&process.name);
-            lines.push((format!("{branch}{} {name}", process.pid), Some(process)));
-            let mut below = process.threads.len() + children[place].len();
-            let mut next = || {
-                below -= 1;
-                if below == 0 { ("└─ ", "   ") } else { ("├─ ", "│  ") }
-            };
-            for thread in &process.threads {
-                let (branch, _) = next();
-                let ThreadView { tid, name } = thread;
-                let name = printable(name);
-                lines.push((format!("{indent}{branch}thread {tid} {name}"), None));
-            }
-            let mut deeper = Vec::new();
-            for &child in &children[place] {
-                let (branch, more) = next();
-                let depth = depth + 1;
-                deeper.push(if depth > MAX_INDENT {
-                    (child, depth, format!("{indent}{branch}({depth}) "), indent.clone())
-                } else {
-                    (child, depth, format!("{indent}{branch}"), format!("{indent}{more}"))
-                });
-            }
-            stack.extend(deeper.into_iter().rev());
-        }
-        lines
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_not_as_long_as_the_tree_is_deep() {
-        let process = |pid: i32| Process {
-            pid,
-            parent: usize::try_from(pid - 2).ok(),
-            group: 1,
-            session: 1,
-            name: b"deep".to_vec(),
-            state: State::Running,
-            threads: vec![criu_images::Thread { tid: 1000 + pid, name: b"thread".to_vec() }],
+        let line = |(node, branch): (usize, String)| {
+            let (name, process) = &nodes[node];
+            (branch + name, *process)
         };
-        let processes = (1..=1000).map(process).collect();
-        let dump =
-            Dump { processes, own_pid_namespace: true, own_user_namespace: false, ipc: None };
-        let text = View::new(&dump, None, &[]).to_string();
-        let longest = text.lines().map(|line| line.chars().count()).max();
-        assert!(longest < Some(200), "{longest:?}");
-        for line in ["└─ 41 deep", "└─ (41) 42 deep", "└─ (999) 1000 deep"] {
-            assert!(text.contains(line), "{line}");
-        }
+        drawn_tree::draw(&parents).into_iter().map(line).collect()
     }
 }

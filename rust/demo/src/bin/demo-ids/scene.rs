@@ -153,8 +153,11 @@ pub struct Task {
 impl Scene {
     /// Each process and thread.
     pub fn tasks(&self) -> Vec<Task> {
-        let mut tasks = Vec::new();
-        self.first.list("", "", &mut tasks);
+        let (mut tasks, mut parents) = (Vec::new(), Vec::new());
+        self.first.list(None, &mut tasks, &mut parents);
+        for (task, branch) in drawn_tree::draw(&parents) {
+            tasks[task].label.insert_str(0, &branch);
+        }
         tasks
     }
 
@@ -165,29 +168,17 @@ impl Scene {
 }
 
 impl Process {
-    /// Lists the process, its threads and its children, drawn as a tree.
-    fn list(&self, branch: &str, indent: &str, tasks: &mut Vec<Task>) {
-        tasks.push(Task {
-            label: format!("{branch}{}", self.name),
-            name: self.name,
-            ids: self.ids,
-        });
-        let mut below = self.threads.len() + self.children.len();
-        let mut next = || {
-            below -= 1;
-            if below == 0 { ("└─ ", "   ") } else { ("├─ ", "│  ") }
-        };
-        for thread in self.threads {
-            let (branch, _) = next();
-            tasks.push(Task {
-                label: format!("{indent}{branch}thread {}", thread.name),
-                name: thread.name,
-                ids: thread.ids,
-            });
+    /// Lists the process, its threads and its children, from top to bottom of their tree.
+    fn list(&self, parent: Option<usize>, tasks: &mut Vec<Task>, parents: &mut Vec<Option<usize>>) {
+        let place = tasks.len();
+        tasks.push(Task { label: self.name.to_owned(), name: self.name, ids: self.ids });
+        parents.push(parent);
+        for &Thread { name, ids } in self.threads {
+            tasks.push(Task { label: format!("thread {name}"), name, ids });
+            parents.push(Some(place));
         }
         for child in self.children {
-            let (branch, deeper) = next();
-            child.list(&format!("{indent}{branch}"), &format!("{indent}{deeper}"), tasks);
+            child.list(Some(place), tasks, parents);
         }
     }
 }
