@@ -13,9 +13,16 @@ use std::{env, fs};
 
 const FILES: [&str; 2] = ["kernel/nextid/list.rs", "kernel/nextid/parser.rs"];
 
+/// The options of the kernel configuration that are on.
+const OPTIONS: [&str; 2] = ["CONFIG_SYSVIPC", "CONFIG_UNIX98_PTYS"];
+
 fn main() {
     println!("cargo::rerun-if-env-changed=NEXTID_TREE");
     println!("cargo::rustc-check-cfg=cfg(CONFIG_NEXT_ID_KUNIT_TEST)");
+    for option in OPTIONS {
+        println!("cargo::rustc-check-cfg=cfg({option})");
+        println!("cargo::rustc-cfg={option}");
+    }
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let tree = match env::var_os("NEXTID_TREE") {

@@ -2,8 +2,11 @@
 
 //! The core against the oracle, over texts of all kinds.
 
-use core_tests::{check, oracle, parse};
+use std::ops::RangeInclusive;
+
+use core_tests::{Command, check, oracle, parse};
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 
 /// The same texts each time: what is new is for the fuzzer to find.
@@ -42,7 +45,7 @@ fn value() -> impl Strategy<Value = i128> {
     ];
     prop_oneof![
         any::<i64>().prop_map(i128::from),
-        (prop::sample::select(borders.to_vec()), -2..=2_i128, any::<bool>()).prop_map(
+        (select(borders.to_vec()), -2..=2_i128, any::<bool>()).prop_map(
             |(border, near, negative)| if negative { -(border + near) } else { border + near }
         ),
     ]
@@ -68,29 +71,71 @@ fn word() -> impl Strategy<Value = String> {
     prop_oneof![8 => number(), 1 => "[-+0-9xXa-gA-G]{0,6}"]
 }
 
-/// Words with what separates them, mostly as they should be.
-fn words(count: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = (usize, String)> {
+/// Ids with what separates them, most of them in `range`, and how many they are.
+fn ids(
+    range: RangeInclusive<isize>,
+    count: impl Into<prop::collection::SizeRange>,
+) -> impl Strategy<Value = (usize, String)> {
     let good = prop_oneof![
-        any::<isize>().prop_map(|id| format!(" {id}")),
-        "[ \n\t]{1,3}0x[0-9a-fA-F]{1,15}"
+        2 => range.clone().prop_map(|id| format!(" {id}")),
+        1 => ("[ \n\t]{1,3}", range).prop_map(|(space, id)| format!("{space}{:#x}", id.max(1))),
     ];
     let any = (space(), word()).prop_map(|(space, word)| space + &word);
-    let words = prop::collection::vec(prop_oneof![60 => good, 1 => any], count);
-    words.prop_map(|words| (words.len(), words.concat()))
+    prop::collection::vec(prop_oneof![60 => good, 1 => any], count)
+        .prop_map(|ids| (ids.len(), ids.concat()))
+}
+
+/// A word, how many ids it asks for, and these ids: mostly as it should be.
+fn request(reserve: bool) -> impl Strategy<Value = String> {
+    let words = select(vec!["LONG", "PID", "MSG", "SEM", "SHM", "PTY"]);
+    words.prop_flat_map(move |word| {
+        let int_max = isize::try_from(i32::MAX).expect("an int fits a long");
+        let range = match word {
+            "LONG" => isize::MIN..=isize::MAX,
+            "PID" => 1..=int_max,
+            _ => 0..=int_max,
+        };
+        let most = if reserve || matches!(word, "LONG" | "PID") { 40 } else { 2 };
+        let counted = prop_oneof![
+            6 => ids(range.clone(), 0..=most),
+            2 => ids(range.clone(), 33),
+            1 => ids(range.clone(), 500..600),
+        ];
+        prop_oneof![
+            4 => ids(range.clone(), 1).prop_map(move |(_, ids)| format!("{word}{ids}")),
+            8 => counted.prop_map(move |(count, ids)| format!("{word}{count}{ids}")),
+            4 => (space(), self::word()).prop_map(move |(space, id)| format!("{word}{space}{id}")),
+            2 => (self::word(), ids(range, 0..4))
+                .prop_map(move |(count, (_, ids))| format!("{word}{count}{ids}")),
+        ]
+    })
 }
 
 /// A text that looks like a command.
 fn command() -> impl Strategy<Value = String> {
-    let keyword = prop_oneof![
+    let reserve =
+        (space(), request(true)).prop_map(|(space, text)| format!("RESERVE{space}{text}"));
+    let text = prop_oneof![
         1 => Just("RESET".to_owned()),
-        1 => "[A-Z]{0,6}",
-        4 => (space(), word()).prop_map(|(space, word)| format!("LONG{space}{word}")),
-        8 => words(0..40).prop_map(|(count, words)| format!("LONG{count}{words}")),
-        1 => words(500..600).prop_map(|(count, words)| format!("LONG{count}{words}")),
-        2 => (word(), words(0..4)).prop_map(|(count, (_, words))| format!("LONG{count}{words}")),
+        1 => "[A-Z]{0,8}",
+        10 => request(false),
+        10 => reserve,
     ];
-    ("[ \n]{0,2}", keyword, space(), word())
+    ("[ \n]{0,2}", text, space(), word())
         .prop_map(|(lead, text, space, rest)| lead + &text + &space + &rest)
+}
+
+/// The tokens of the language, and parts of them, in any order.
+fn tokens() -> impl Strategy<Value = String> {
+    let keyword = select(vec!["LONG", "PID", "MSG", "SEM", "SHM", "PTY", "RESET", "RESERVE"]);
+    let token = prop_oneof![
+        8 => keyword.prop_map(str::to_owned),
+        1 => "[LONGPIDMSEHTYRV]{1,3}",
+        8 => space(),
+        4 => word(),
+        2 => "[0-4]",
+    ];
+    prop::collection::vec(token, 0..8).prop_map(|tokens| tokens.concat())
 }
 
 proptest! {
@@ -102,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_of_the_grammar(text in "[LONGRESTlong0-9xXa-f+\\- \t\n\x0b\x0c\r\0]{0,60}") {
+    fn tokens_in_any_order(text in tokens()) {
         check(text.as_bytes());
     }
 
@@ -134,7 +179,7 @@ proptest! {
             start = cut;
         }
         pieces.push(&text[start..]);
-        prop_assert_eq!(parse(pieces), oracle::parse(text));
+        prop_assert_eq!(parse(pieces, true), oracle::parse(text, true));
     }
 }
 
@@ -144,19 +189,28 @@ fn commands_are_of_all_kinds() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
 
+    let many = |ids: Vec<isize>| match ids.len() {
+        1 => "one",
+        2..=32 => "some",
+        _ => "many",
+    };
     let mut runner = TestRunner::new(config());
     let mut outcomes = std::collections::HashMap::<_, usize>::new();
     for _ in 0..4000 {
         let text = command().new_tree(&mut runner).expect("a text").current();
-        let outcome = oracle::parse(text.as_bytes()).map(|ids| ids.len().min(33));
-        *outcomes.entry(format!("{outcome:?}")).or_default() += 1;
+        let outcome = match oracle::parse(text.as_bytes(), true) {
+            Ok(Command::Reset) => "RESET".to_owned(),
+            Ok(Command::Arm(word, ids)) => format!("{word} {}", many(ids)),
+            Ok(Command::Reserve(word, ids)) => format!("RESERVE {word} {}", many(ids)),
+            Err(errno) => format!("{errno:?}"),
+        };
+        *outcomes.entry(outcome).or_default() += 1;
     }
-    for outcome in
-        ["Ok(0)", "Ok(1)", "Ok(32)", "Ok(33)", "Err(EINVAL)", "Err(ERANGE)", "Err(E2BIG)"]
-    {
-        let seen = outcomes.get(outcome).copied().unwrap_or_default();
-        assert!(seen >= 10, "only {seen} of 4000 texts are {outcome}: {outcomes:?}");
+    for (outcome, seen) in &outcomes {
+        assert!(*seen >= 5, "only {seen} of 4000 texts are {outcome}: {outcomes:?}");
     }
+    // LONG, PID and four that can be reserved, each with one, some and many; four more with one.
+    assert_eq!(outcomes.len(), 6 * 3 + 4 + "RESET EINVAL ERANGE E2BIG".split(' ').count());
 }
 
 /// What the fuzzer found worth keeping.
