@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-const FILES: [&str; 2] = ["kernel/nextid/list.rs", "kernel/nextid/parser.rs"];
+const FILES: [&str; 3] =
+    ["kernel/nextid/list.rs", "kernel/nextid/map.rs", "kernel/nextid/parser.rs"];
 
 /// The options of the kernel configuration that are on.
 const OPTIONS: [&str; 2] = ["CONFIG_SYSVIPC", "CONFIG_UNIX98_PTYS"];

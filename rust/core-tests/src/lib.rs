@@ -2,15 +2,16 @@
 
 //! The kernel's pure core on the host, beside an [`oracle`] for what it must do.
 //!
-//! `list` and `parser` are the kernel's own files, taken out of the series by the build script;
-//! [`parse`] joins them as `kernel/nextid.rs` does.
+//! `list`, `map` and `parser` are the kernel's own files, taken out of the series by the build
+//! script; [`parse`] joins two of them as `kernel/nextid.rs` does.
 
 pub mod oracle;
 
 mod bare_tests;
 mod list_tests;
+mod map_tests;
 
-// The modules `list` and `parser`.
+// The modules `list`, `map` and `parser`.
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 use kernel::alloc::{AllocError, GFP_KERNEL_ACCOUNT};

@@ -104,6 +104,20 @@ pub mod alloc {
             Ok(vec)
         }
 
+        /// Returns a vector of `len` items that are zero.
+        ///
+        /// # Errors
+        ///
+        /// Fails on demand.
+        pub fn zeroed(len: usize, flags: Flags) -> Result<Self, AllocError>
+        where
+            T: Copy + Default,
+        {
+            let mut vec = Self::with_capacity(len, flags)?;
+            vec.items.resize(len, T::default());
+            Ok(vec)
+        }
+
         /// Appends an item.
         ///
         /// # Errors
