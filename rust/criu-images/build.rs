@@ -2,18 +2,20 @@
 
 //! Generates the messages of CRIU's images from its own definitions.
 //!
-//! `proto/` holds files of `images/` of CRIU 4.2.1, as they are. A newer CRIU's go in their place.
+//! `proto/` holds files of `images/` of CRIU 4.2.1, with the fields that 4.3 has in addition where a
+//! comment says so. A newer CRIU's go in their place.
 
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 use protox::prost_reflect::prost_types::field_descriptor_proto::Type;
 
-const MESSAGES: [&str; 8] = [
+const MESSAGES: [&str; 9] = [
     "core.proto",
     "inventory.proto",
     "ipc-msg.proto",
     "ipc-sem.proto",
     "ipc-shm.proto",
     "ipc-var.proto",
+    "mm.proto",
     "pagemap.proto",
     "pstree.proto",
 ];

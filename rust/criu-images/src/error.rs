@@ -2,19 +2,29 @@
 
 //! What is wrong with an image, and where.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 /// What is wrong with an image, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("{}, byte {offset}: {problem}", path.display())]
+#[error("{}{}: {problem}", path.display(), At(*offset))]
 pub struct Error {
-    /// The file.
+    /// The file; one in an archive is `ARCHIVE:FILE`.
     pub path: PathBuf,
-    /// Where in the file, in bytes.
-    pub offset: u64,
+    /// Where in the file, in bytes; none where it is about the file as a whole.
+    pub offset: Option<u64>,
     /// What is wrong.
     pub problem: Problem,
+}
+
+/// How a place in a file is told.
+struct At(Option<u64>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |offset| write!(f, ", byte {offset}"))
+    }
 }
 
 /// What is wrong with an image.
@@ -52,6 +62,10 @@ pub enum Problem {
     /// An entry is no such message.
     #[error(transparent)]
     Decode(#[from] prost::DecodeError),
+
+    /// The dump builds on another one, which is not there.
+    #[error("this dump has only the pages that changed since another one, and {0}")]
+    NoParent(String),
 
     /// Its contents make no sense.
     #[error("{0}")]

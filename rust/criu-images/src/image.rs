@@ -2,12 +2,11 @@
 
 //! An image file: magic numbers, then entries, each with its length before it.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{BufReader, Read};
 
 use prost::Message;
 
+use crate::source::{Images, Section};
 use crate::{Error, Problem, Result};
 
 /// The number that all images but the inventory begin with.
@@ -23,6 +22,7 @@ pub enum Magic {
     Inventory = 0x5831_3116,
     Pstree = 0x5027_3030,
     Core = 0x5505_3847,
+    Mm = 0x5749_2820,
     Ids = 0x5443_2030,
     Limits = 0x5311_5007,
     Pagemap = 0x5608_4025,
@@ -33,8 +33,7 @@ pub enum Magic {
 
 /// An image that is being read.
 pub struct Image {
-    path: PathBuf,
-    file: BufReader<File>,
+    file: BufReader<Section>,
     length: u64,
     /// How much has been read.
     offset: u64,
@@ -44,27 +43,20 @@ pub struct Image {
 
 impl Image {
     /// Opens an image that has to be there.
-    pub fn open(folder: &Path, name: &str, magic: Magic) -> Result<Self> {
-        let path = folder.join(name);
-        let (file, length) = open(&path)?;
-        let mut image = Self { path, file: BufReader::new(file), length, offset: 0, entry: 0 };
+    pub fn open(images: &Images, name: &str, magic: Magic) -> Result<Self> {
+        Self::find(images, name, magic)?.ok_or_else(|| images.missing(name))
+    }
+
+    /// Opens an image that need not be there.
+    pub fn find(images: &Images, name: &str, magic: Magic) -> Result<Option<Self>> {
+        let Some(section) = images.find(name)? else { return Ok(None) };
+        let length = section.length();
+        let mut image = Self { file: BufReader::new(section), length, offset: 0, entry: 0 };
         if magic != Magic::Inventory {
             image.expect(COMMON_MAGIC)?;
         }
         image.expect(magic as u32)?;
-        Ok(image)
-    }
-
-    /// Opens an image that need not be there.
-    pub fn find(folder: &Path, name: &str, magic: Magic) -> Result<Option<Self>> {
-        match Self::open(folder, name, magic) {
-            Err(Error { problem: Problem::Io(error), .. })
-                if error.kind() == io::ErrorKind::NotFound =>
-            {
-                Ok(None)
-            }
-            opened => opened.map(Some),
-        }
+        Ok(Some(image))
     }
 
     fn expect(&mut self, expected: u32) -> Result<()> {
@@ -152,28 +144,12 @@ impl Image {
         Ok(())
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// An error in what the current entry says.
     pub fn invalid(&self, what: impl Into<String>) -> Error {
         self.error(Problem::Invalid(what.into()))
     }
 
     fn error(&self, problem: Problem) -> Error {
-        Error { path: self.path.clone(), offset: self.entry, problem }
+        Error { path: self.file.get_ref().path().to_owned(), offset: Some(self.entry), problem }
     }
-}
-
-/// Opens a file, and returns it with its length.
-pub fn open(path: &Path) -> Result<(File, u64)> {
-    let error = |problem| Error { path: path.to_owned(), offset: 0, problem };
-    // To open a pipe could take for ever.
-    if !fs::metadata(path).map_err(|it| error(it.into()))?.is_file() {
-        return Err(error(Problem::Invalid("this is no regular file".to_owned())));
-    }
-    let file = File::open(path).map_err(|it| error(it.into()))?;
-    let length = file.metadata().map_err(|it| error(it.into()))?.len();
-    Ok((file, length))
 }

@@ -2,22 +2,21 @@
 
 //! The System V IPC objects of an IPC namespace.
 
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
 
-use crate::image::{self, Image, Magic};
+use crate::Result;
+use crate::image::{Image, Magic};
+use crate::pages::{Contents, PAGE_SIZE};
 use crate::proto::{
-    IpcDescEntry, IpcMsg, IpcMsgEntry, IpcSemEntry, IpcShmEntry, IpcVarEntry, PagemapEntry,
-    PagemapHead,
+    IpcDescEntry, IpcMsg, IpcMsgEntry, IpcSemEntry, IpcShmEntry, IpcVarEntry, MmEntry,
 };
-use crate::{Error, Problem, Result};
+use crate::source::Images;
 
-/// The size of a page, in bytes: x86's, and the usual one elsewhere.
-const PAGE_SIZE: u64 = 4096;
+/// In the mode of a segment: it is gone once no process has it attached (`SHM_DEST`).
+const REMOVED: u32 = 0o1000;
 
-/// Flags of a run of pages: its pages are in the parent dump, and in this one.
-const IN_PARENT: u32 = 1;
-const PRESENT: u32 = 4;
+/// What an area of memory is: a shared memory segment of System V (`VMA_AREA_SYSVIPC`).
+const IS_SEGMENT: u32 = 1 << 10;
 
 /// All objects of an IPC namespace, and its limits.
 #[derive(Debug, Default)]
@@ -97,19 +96,11 @@ pub struct Segment {
     pub size: u64,
     /// The flags for `shmget(2)` that say which huge pages it has; 0 for none.
     pub huge_pages: i32,
-    /// Its contents, but for what is zero.
-    runs: Vec<Run>,
-}
-
-/// A piece of a segment, in a file.
-#[derive(Debug)]
-struct Run {
-    /// Where in the segment it begins.
-    at: u64,
-    length: u64,
-    file: PathBuf,
-    /// Where in the file it begins.
-    offset: u64,
+    /// Whether it is marked for removal: it is gone once no process has it attached, and has no key.
+    pub removed: bool,
+    /// Where it is marked for removal, the processes that have it attached, by their ids.
+    pub attached: Vec<i32>,
+    contents: Contents,
 }
 
 impl MessageQueue {
@@ -130,30 +121,26 @@ impl Segment {
     ///
     /// # Errors
     ///
-    /// Where the images end too early.
+    /// Where the images end too early, or pages that are compressed cannot be unpacked.
     pub fn read_into(&self, memory: &mut [u8]) -> Result<()> {
-        for run in &self.runs {
-            let error = |error: std::io::Error| Error {
-                path: run.file.clone(),
-                offset: run.offset,
-                problem: error.into(),
-            };
-            // The last page may reach beyond the segment.
-            let start = usize::try_from(run.at).unwrap_or(usize::MAX).min(memory.len());
-            let length = usize::try_from(run.length).unwrap_or(usize::MAX);
-            let end = start.saturating_add(length).min(memory.len());
-            let (file, _) = image::open(&run.file)?;
-            file.read_exact_at(&mut memory[start..end], run.offset).map_err(error)?;
-        }
-        Ok(())
+        self.contents.read_into(memory)
+    }
+
+    /// Checks that the contents can be read, as far as reading the dump has not told already.
+    ///
+    /// # Errors
+    ///
+    /// Where pages that are compressed cannot be unpacked.
+    pub fn check(&self) -> Result<()> {
+        self.contents.check()
     }
 }
 
 impl Ipc {
     /// Reads the images of the IPC namespace that CRIU calls `namespace`.
-    pub(crate) fn read(folder: &Path, namespace: u32) -> Result<Self> {
-        let open =
-            |kind, magic| Image::find(folder, &format!("ipcns-{kind}-{namespace}.img"), magic);
+    pub(crate) fn read(images: &Images, namespace: u32, pids: &[i32]) -> Result<Self> {
+        let name = |kind| format!("ipcns-{kind}-{namespace}.img");
+        let open = |kind, magic| Image::find(images, &name(kind), magic);
         let mut ipc = Self::default();
         if let Some(mut image) = open("var", Magic::Limits)? {
             let entry = image.only_entry()?;
@@ -171,10 +158,33 @@ impl Ipc {
         }
         if let Some(mut image) = open("shm", Magic::Segments)? {
             while let Some(entry) = image.next()? {
-                ipc.segments.push(segment(folder, &mut image, &entry)?);
+                ipc.segments.push(segment(images, &name("shm"), &mut image, &entry)?);
             }
         }
+        if ipc.segments.iter().any(|segment| segment.removed) {
+            ipc.find_attached(images, pids)?;
+        }
         Ok(ipc)
+    }
+
+    /// Finds out which of the processes `pids` have a segment attached that is marked for removal.
+    fn find_attached(&mut self, images: &Images, pids: &[i32]) -> Result<()> {
+        for &pid in pids {
+            // A zombie has none.
+            let Some(mut image) = Image::find(images, &format!("mm-{pid}.img"), Magic::Mm)? else {
+                continue;
+            };
+            let memory: MmEntry = image.only_entry()?;
+            let areas = memory.vmas.iter().filter(|area| area.status & IS_SEGMENT != 0);
+            let attached: HashSet<u64> = areas.map(|area| area.shmid).collect();
+            for segment in self.segments.iter_mut().filter(|segment| segment.removed) {
+                let id = u64::from(segment.permissions.id.unsigned_abs());
+                if attached.contains(&id) {
+                    segment.attached.push(pid);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The least limits under which all the objects can be made, in the order of those of the dump.
@@ -249,67 +259,21 @@ fn semaphore_set(image: &mut Image, entry: &IpcSemEntry) -> Result<SemaphoreSet>
     Ok(SemaphoreSet { permissions, values: values.collect() })
 }
 
-fn segment(folder: &Path, image: &mut Image, entry: &IpcShmEntry) -> Result<Segment> {
+fn segment(images: &Images, name: &str, image: &mut Image, entry: &IpcShmEntry) -> Result<Segment> {
     let permissions = permissions(image, &entry.desc)?;
-    let runs = if entry.in_pagemaps() {
-        page_runs(folder, permissions.id, entry.size)?
+    let contents = if entry.in_pagemaps() {
+        Contents::paged(images, permissions.id, entry.size)?
     } else {
-        let length = entry.size;
-        let padded = length.checked_next_multiple_of(4).unwrap_or(u64::MAX);
+        let padded = entry.size.checked_next_multiple_of(4).unwrap_or(u64::MAX);
         let offset = image.skip(padded)?;
-        vec![Run { at: 0, length, file: image.path().to_owned(), offset }]
+        Contents::inline(images, name.to_owned(), offset, entry.size)
     };
     let Ok(huge_pages) = i32::try_from(entry.hugetlb_flag()) else {
         return Err(image.invalid("huge page flags of no kind"));
     };
-    Ok(Segment { permissions, size: entry.size, huge_pages, runs })
-}
-
-/// The pages of the segment `id`, which has `size` bytes.
-fn page_runs(folder: &Path, id: i32, size: u64) -> Result<Vec<Run>> {
-    let Some(mut image) = Image::find(folder, &format!("pagemap-shmem-{id}.img"), Magic::Pagemap)?
-    else {
-        return Ok(Vec::new());
-    };
-    let head: PagemapHead = image.entry()?;
-    let file = folder.join(format!("pages-{}.img", head.pages_id));
-    let (_, available) = image::open(&file)?;
-    let size = size.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
-    let mut runs = Vec::new();
-    let mut offset = 0;
-    while let Some(entry) = image.next::<PagemapEntry>()? {
-        let flags = entry.flags.unwrap_or(if entry.in_parent() { IN_PARENT } else { PRESENT });
-        if flags & PRESENT == 0 {
-            return Err(image.invalid(
-                "pages that are not in this dump: one that builds on a parent, or is lazy, cannot \
-                 be read",
-            ));
-        }
-        let pages = entry.nr_pages.unwrap_or(entry.compat_nr_pages.into());
-        let length = pages.checked_mul(PAGE_SIZE);
-        let Some(end) = length.and_then(|length| entry.vaddr.checked_add(length)) else {
-            return Err(image.invalid(format!("{pages} pages")));
-        };
-        if end > size {
-            return Err(image.invalid(format!("pages up to {end}, and the segment ends at {size}")));
-        }
-        let length = end - entry.vaddr;
-        if length > available - offset {
-            let problem = Problem::Truncated { wanted: length, left: available - offset };
-            return Err(Error { path: file, offset, problem });
-        }
-        runs.push(Run { at: entry.vaddr, length, file: file.clone(), offset });
-        offset += length;
-    }
-    // The pages are the dumped machine's, whose size the images do not tell. The file has those of
-    // this segment and no others, so what is left of it tells.
-    if offset != available {
-        return Err(image.invalid(format!(
-            "{offset} bytes of pages, and {} has {available}: pages of another size?",
-            file.display()
-        )));
-    }
-    Ok(runs)
+    let removed = entry.desc.mode & REMOVED != 0;
+    let attached = Vec::new();
+    Ok(Segment { permissions, size: entry.size, huge_pages, removed, attached, contents })
 }
 
 fn permissions(image: &Image, entry: &IpcDescEntry) -> Result<Permissions> {

@@ -1,29 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads what a restore of ids needs out of a folder of CRIU images: the process tree, and the
-//! System V IPC objects with their contents.
+//! Reads what a restore of ids needs out of images of CRIU: the process tree, and the System V IPC
+//! objects with their contents.
 //!
 //! ```no_run
-//! let dump = criu_images::Dump::read("/var/lib/checkpoint/web".as_ref())?;
+//! use criu_images::{Dump, Images};
+//!
+//! let dump = Dump::read(&Images::open("/var/lib/checkpoint/web.tar.gz".as_ref())?)?;
 //! for process in &dump.processes {
 //!     println!("{} {}", process.pid, String::from_utf8_lossy(&process.name));
 //! }
 //! # Ok::<(), criu_images::Error>(())
 //! ```
 //!
-//! It reads the format that CRIU 4 writes, "images v1.1". Files are taken for hostile: what is
-//! malformed is an [`Error`] that names file and byte, and no length that a file claims is
-//! allocated before the file is seen to be as long.
+//! It reads the formats that CRIU 4 writes, "images v1.1", and v1.2 of CRIU 4.3 with its compressed
+//! pages. Files are taken for hostile: what is malformed is an [`Error`] that names file and byte,
+//! and no length that a file claims is allocated before the file is seen to be as long.
 
+mod archive;
 mod error;
 mod image;
 mod ipc;
+mod pages;
+mod source;
 mod tree;
-
-use std::path::Path;
 
 pub use error::{Error, Problem};
 pub use ipc::{Ipc, Limit, Message, MessageQueue, Permissions, Segment, SemaphoreSet};
+pub use source::Images;
 pub use tree::{Process, State, Thread};
 
 use image::{Image, Magic};
@@ -38,8 +42,11 @@ mod proto {
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The one version of the image format that is read: `CRTOOLS_IMAGES_V1_1`.
-const VERSION: u32 = 2;
+/// The versions of the image format that are read: `CRTOOLS_IMAGES_V1_1` and `CRTOOLS_IMAGES_V1_2`.
+const VERSIONS: [u32; 2] = [2, 3];
+
+/// How pages may be compressed: not at all, each by itself, or several together. All by LZ4.
+const COMPRESSIONS: [u32; 3] = [0, 1, 2];
 
 /// What was dumped.
 #[derive(Debug)]
@@ -55,27 +62,37 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// Reads the images in `folder`.
+    /// Reads a dump.
     ///
     /// # Errors
     ///
-    /// Where it holds no images, or images that are malformed or beyond what this crate reads.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let mut inventory = Image::open(folder, "inventory.img", Magic::Inventory)?;
+    /// Where there are no images, or images that are malformed or beyond what this crate reads.
+    pub fn read(images: &Images) -> Result<Self> {
+        let mut inventory = Image::open(images, source::INVENTORY, Magic::Inventory)?;
         let entry: proto::InventoryEntry = inventory.only_entry()?;
-        if entry.img_version != VERSION {
-            let found = entry.img_version;
+        let version = entry.img_version;
+        if !VERSIONS.contains(&version) {
             return Err(inventory.invalid(format!(
-                "image format version {found}; {VERSION} is understood, which CRIU 4 writes"
+                "image format version {version}; 2 and 3 are understood, which CRIU 4 writes"
+            )));
+        }
+        if !COMPRESSIONS.contains(&entry.compress()) {
+            return Err(inventory.invalid(format!(
+                "pages that are compressed in way {}, of a newer CRIU; LZ4 is understood, ways 1 \
+                 and 2",
+                entry.compress()
             )));
         }
         // The namespaces of CRIU itself, which those of the tree are compared with.
         let outside = entry.root_ids.unwrap_or_default();
-        let (processes, root) = tree::read(folder)?;
+        let (processes, root) = tree::read(images)?;
 
         let own = |id: fn(&TaskKobjIdsEntry) -> Option<u32>| id(&root) != id(&outside);
+        let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
         let ipc = match root.ipc_ns_id {
-            Some(namespace) if own(|ids| ids.ipc_ns_id) => Some(Ipc::read(folder, namespace)?),
+            Some(namespace) if own(|ids| ids.ipc_ns_id) => {
+                Some(Ipc::read(images, namespace, &pids)?)
+            }
             _ => None,
         };
         Ok(Self {

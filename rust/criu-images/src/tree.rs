@@ -3,11 +3,11 @@
 //! The process tree.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
-use crate::Result;
 use crate::image::{Image, Magic};
 use crate::proto::{CoreEntry, PstreeEntry, TaskKobjIdsEntry};
+use crate::source::Images;
+use crate::{Problem, Result};
 
 /// The most pids that Linux has, `PID_MAX_LIMIT`.
 const MAX_PID: u32 = 4 << 20;
@@ -84,11 +84,18 @@ fn is_end(status: u32) -> bool {
 }
 
 /// Reads all processes, and the namespaces of the first.
-pub fn read(folder: &Path) -> Result<(Vec<Process>, TaskKobjIdsEntry)> {
-    let mut image = Image::open(folder, "pstree.img", Magic::Pstree)?;
+pub fn read(images: &Images) -> Result<(Vec<Process>, TaskKobjIdsEntry)> {
+    let Some(mut image) = Image::find(images, "pstree.img", Magic::Pstree)? else {
+        let mut error = images.missing("pstree.img");
+        error.problem = Problem::Invalid(
+            "it is not there: this is a pre-dump, on which a dump can build, or the dump failed"
+                .to_owned(),
+        );
+        return Err(error);
+    };
     let mut tree = Tree::default();
     while let Some(entry) = image.next::<PstreeEntry>()? {
-        tree.add(folder, &image, &entry)?;
+        tree.add(images, &image, &entry)?;
     }
     match tree.root {
         Some(root) => Ok((tree.processes, root)),
@@ -108,9 +115,9 @@ struct Tree {
 }
 
 impl Tree {
-    fn add(&mut self, folder: &Path, image: &Image, entry: &PstreeEntry) -> Result<()> {
+    fn add(&mut self, images: &Images, image: &Image, entry: &PstreeEntry) -> Result<()> {
         let pid = self.new_tid(image, entry.pid)?;
-        let mut core = Image::open(folder, &format!("core-{pid}.img"), Magic::Core)?;
+        let mut core = Image::open(images, &format!("core-{pid}.img"), Magic::Core)?;
         let core_entry: CoreEntry = core.only_entry()?;
         let Some(task) = &core_entry.tc else {
             return Err(core.invalid(format!("nothing is said of process {pid}")));
@@ -126,10 +133,10 @@ impl Tree {
         if state.is_zombie() && entry.threads.len() > 1 {
             return Err(image.invalid(format!("process {pid} has ended, but not all its threads")));
         }
-        self.check_namespace(folder, image, entry, core_entry.ids)?;
+        self.check_namespace(images, image, entry, core_entry.ids)?;
         // The first is the process itself; CRIU reads it nowhere, and writes nonsense for a zombie.
         let threads =
-            entry.threads.iter().skip(1).map(|&tid| self.thread(folder, image, tid, &task.comm));
+            entry.threads.iter().skip(1).map(|&tid| self.thread(images, image, tid, &task.comm));
         let threads = threads.collect::<Result<_>>()?;
 
         self.places.insert(entry.pid, self.processes.len());
@@ -180,12 +187,12 @@ impl Tree {
     /// The tree is in one pid namespace: CRIU dumps no other, and the images could not tell it.
     fn check_namespace(
         &mut self,
-        folder: &Path,
+        images: &Images,
         image: &Image,
         entry: &PstreeEntry,
         core: Option<TaskKobjIdsEntry>,
     ) -> Result<()> {
-        let ids = match Image::find(folder, &format!("ids-{}.img", entry.pid), Magic::Ids)? {
+        let ids = match Image::find(images, &format!("ids-{}.img", entry.pid), Magic::Ids)? {
             Some(mut ids) => Some(ids.only_entry::<TaskKobjIdsEntry>()?),
             None => core,
         };
@@ -203,9 +210,9 @@ impl Tree {
     }
 
     /// A thread of a process whose name is `comm`.
-    fn thread(&mut self, folder: &Path, image: &Image, tid: u32, comm: &[u8]) -> Result<Thread> {
+    fn thread(&mut self, images: &Images, image: &Image, tid: u32, comm: &[u8]) -> Result<Thread> {
         let tid = self.new_tid(image, tid)?;
-        let mut core = Image::open(folder, &format!("core-{tid}.img"), Magic::Core)?;
+        let mut core = Image::open(images, &format!("core-{tid}.img"), Magic::Core)?;
         let core: CoreEntry = core.only_entry()?;
         let own = core.thread_core.and_then(|thread| thread.comm);
         Ok(Thread { tid, name: name(own.as_deref().unwrap_or(comm)) })

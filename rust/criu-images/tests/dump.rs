@@ -8,11 +8,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use criu_images::{Dump, Limit, Message, Problem, State};
+use criu_images::{Dump, Error, Images, Limit, Message, State};
 use tempfile::TempDir;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dumps/container")
+}
+
+fn read(folder: &Path) -> Result<Dump, Error> {
+    Dump::read(&Images::open(folder)?)
 }
 
 /// A copy of the dump, to damage.
@@ -41,19 +45,19 @@ fn changed(name: &str, from: &[u8], to: &[u8]) -> Dump {
         let place = bytes.windows(from.len()).position(|bytes| bytes == from).unwrap();
         bytes[place..place + to.len()].copy_from_slice(to);
     });
-    Dump::read(copy.path()).unwrap()
+    read(copy.path()).unwrap()
 }
 
 /// What is wrong with the dump once `edit` has changed the file `name`.
 fn damaged(name: &str, edit: impl FnOnce(&mut Vec<u8>)) -> String {
     let copy = edited(name, edit);
-    let error = Dump::read(copy.path()).expect_err("the dump is damaged").to_string();
+    let error = read(copy.path()).expect_err("the dump is damaged").to_string();
     error.replace(&format!("{}/", copy.path().display()), "")
 }
 
 #[test]
 fn tree() {
-    let dump = Dump::read(&folder()).unwrap();
+    let dump = read(&folder()).unwrap();
     assert!(dump.own_pid_namespace && !dump.own_user_namespace);
     let mut lines = Vec::new();
     for process in &dump.processes {
@@ -106,7 +110,7 @@ fn a_name_that_is_too_long() {
             bytes[length] += 10;
         }
     });
-    let dump = Dump::read(copy.path()).unwrap();
+    let dump = read(copy.path()).unwrap();
     assert_eq!(dump.processes[5].name, b"16 bytes of nam");
 }
 
@@ -126,7 +130,7 @@ fn a_user_namespace() {
 
 #[test]
 fn ipc() {
-    let ipc = Dump::read(&folder()).unwrap().ipc.unwrap();
+    let ipc = read(&folder()).unwrap().ipc.unwrap();
 
     let [first, second] = &*ipc.queues else { panic!("{:?}", ipc.queues) };
     let permissions = first.permissions;
@@ -155,7 +159,7 @@ fn ipc() {
 
 #[test]
 fn limits() {
-    let limits = Dump::read(&folder()).unwrap().ipc.unwrap().limits;
+    let limits = read(&folder()).unwrap().ipc.unwrap().limits;
     let limit = |name, values: &[u64]| Limit { name, values: values.to_vec() };
     let unlimited = u64::MAX - (1 << 24);
     let expected = [
@@ -182,14 +186,14 @@ fn needed_limits() {
         ("shmmni", vec![1]),
     ];
     let expected = expected.map(|(name, values)| Limit { name, values });
-    assert_eq!(Dump::read(&folder()).unwrap().ipc.unwrap().needed_limits(), expected);
+    assert_eq!(read(&folder()).unwrap().ipc.unwrap().needed_limits(), expected);
 }
 
 #[test]
 fn a_dump_without_limits() {
     let copy = copy();
     fs::remove_file(copy.path().join("ipcns-var-10.img")).unwrap();
-    assert_eq!(Dump::read(copy.path()).unwrap().ipc.unwrap().limits, []);
+    assert_eq!(read(copy.path()).unwrap().ipc.unwrap().limits, []);
 }
 
 #[test]
@@ -205,16 +209,17 @@ fn a_limit_of_semaphores_that_is_missing() {
 #[test]
 fn a_folder_without_images() {
     let empty = TempDir::new().unwrap();
-    let error = Dump::read(empty.path()).unwrap_err();
-    assert!(matches!(error.problem, Problem::Io(_)));
-    assert!(error.path.ends_with("inventory.img"));
+    let error = read(empty.path()).unwrap_err();
+    assert_eq!(error.path, empty.path());
+    let expected =
+        "no dump of CRIU: there is neither inventory.img nor checkpoint/inventory.img in it";
+    assert_eq!(error.problem.to_string(), expected);
 }
 
 #[test]
 fn another_version() {
-    let error = damaged("inventory.img", |bytes| bytes[9] = 3);
-    let expected =
-        "inventory.img, byte 4: image format version 3; 2 is understood, which CRIU 4 writes";
+    let error = damaged("inventory.img", |bytes| bytes[9] = 4);
+    let expected = "inventory.img, byte 4: image format version 4; 2 and 3 are understood, which CRIU 4 writes";
     assert_eq!(error, expected);
 }
 
@@ -327,16 +332,17 @@ fn what_is_no_file() {
     let path = copy.path().join("pstree.img");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    let error = Dump::read(copy.path()).unwrap_err().to_string();
-    assert!(error.ends_with("pstree.img, byte 0: this is no regular file"), "{error}");
+    let error = read(copy.path()).unwrap_err().to_string();
+    assert!(error.ends_with("pstree.img: this is no regular file"), "{error}");
 }
 
 #[test]
 fn a_missing_core() {
     let copy = copy();
     fs::remove_file(copy.path().join("core-45.img")).unwrap();
-    let error = Dump::read(copy.path()).unwrap_err();
-    assert!(error.path.ends_with("core-45.img"), "{error}");
+    let error = read(copy.path()).unwrap_err();
+    let expected = "/core-45.img: No such file or directory (os error 2)";
+    assert!(error.to_string().ends_with(expected), "{error}");
 }
 
 /// Whatever is cut off from where the structure is, it is an error or a smaller dump, and no panic.
@@ -345,7 +351,7 @@ fn each_file_cut_anywhere() {
     for_each_file(|path, bytes| {
         for length in 0..bytes.len().min(100) {
             fs::write(path, &bytes[..length]).unwrap();
-            read(path.parent().unwrap());
+            read_all(path.parent().unwrap());
         }
     });
 }
@@ -359,7 +365,7 @@ fn each_byte_damaged() {
                 let mut bytes = bytes.to_vec();
                 bytes[place] ^= damage;
                 fs::write(path, bytes).unwrap();
-                read(path.parent().unwrap());
+                read_all(path.parent().unwrap());
             }
         }
     });
@@ -376,8 +382,8 @@ fn for_each_file(mut damage: impl FnMut(&Path, &[u8])) {
 }
 
 /// Reads all there is to read.
-fn read(folder: &Path) {
-    let Ok(dump) = Dump::read(folder) else { return };
+fn read_all(folder: &Path) {
+    let Ok(dump) = read(folder) else { return };
     for segment in dump.ipc.into_iter().flat_map(|ipc| ipc.segments) {
         if segment.size < 1 << 20 {
             let mut memory = vec![0; usize::try_from(segment.size).unwrap()];

@@ -224,13 +224,13 @@ pub struct Who {
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("ids")
-        .args(["folder", "pid", "msg", "sem", "shm"])
+        .args(["dump", "pid", "msg", "sem", "shm"])
         .required(true)
         .multiple(true)
 )]
 pub struct Reserve {
-    /// The folder of CRIU's images: all ids of its processes and threads
-    pub folder: Option<PathBuf>,
+    /// The folder of CRIU's images, or an archive of it: all ids of its processes and threads
+    pub dump: Option<PathBuf>,
 
     #[command(flatten)]
     pub ids: ObjectIds,
@@ -242,8 +242,14 @@ pub struct Reserve {
 
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// The folder of CRIU's images
-    pub folder: PathBuf,
+    /// The folder of CRIU's images, or an archive of it: what `podman container checkpoint --export`
+    /// and the kubelet write, a tar file, which gzip or zstd may have compressed
+    pub dump: PathBuf,
+
+    /// The folder or archive of the pre-dump that the dump builds on, if its link `parent` does not
+    /// lead there; where that builds on another one, too, that one comes next
+    #[arg(long, value_name = "PRE-DUMP")]
+    pub parent: Vec<PathBuf>,
 
     /// Only show what would be restored, and which of its ids are in use
     #[arg(long)]

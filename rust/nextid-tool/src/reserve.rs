@@ -12,13 +12,13 @@ use nextid::{Error, Kind, Reservation};
 
 use crate::cli::Reserve;
 use crate::program::{self, Program};
-use crate::{NOTE, report};
+use crate::{NOTE, report, restore};
 
 /// Holds the ids of `options` while their program runs, and returns how that ended.
 pub fn reserve(options: &Reserve) -> Result<ExitCode> {
     let mut ids = Vec::from(options.ids.lists().map(|(kind, ids)| (kind, ids.to_vec())));
-    if let Some(folder) = &options.folder {
-        let dump = Dump::read(folder).context("cannot read the dump")?;
+    if let Some(dump) = &options.dump {
+        let dump = restore::read(dump, &[])?;
         let pids = pids(&dump);
         ensure!(
             !pids.is_empty(),

@@ -23,6 +23,8 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::unistd::{Pid, pipe2, setsid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testing::images::Value::Number;
+use testing::images::{PAGEMAP, image, message};
 use testing::{Failed, Outcome, ensure, free_pid, test, wait_until};
 
 const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         test("probe_without_privilege", root, probe_without_privilege),
         test("without_next_id", file, without_next_id),
         test("restore_a_container", root, restore_a_container),
+        test("restore_archives", root, restore_archives),
+        test("restore_with_a_pre_dump", root, restore_with_a_pre_dump),
         test("restore_orphans", root, restore_orphans),
         test("restore_a_stopped_job", root, restore_a_stopped_job),
         test(
@@ -587,6 +591,46 @@ fn restore_a_container() -> Outcome {
     in_ipc_namespace_of(&restored, check_contents)
 }
 
+/// What podman and the kubelet export.
+fn restore_archives() -> Outcome {
+    let folder = TempDir::new()?;
+    fs::create_dir(folder.path().join("a"))?;
+    std::os::unix::fs::symlink(dump("container"), folder.path().join("a/checkpoint"))?;
+    fs::write(folder.path().join("a/config.dump"), "{}")?;
+    for (name, compression) in [("a.tar", "--no-same-owner"), ("a.tar.gz", "--gzip")] {
+        let archive = folder.path().join(name);
+        let mut tar = Command::new("tar");
+        tar.args([compression, "--dereference", "--create", "--file"]).arg(&archive);
+        ensure(tar.arg("-C").arg(folder.path().join("a")).arg(".").status()?.success(), &tar)?;
+        let restored = Restored::new(&archive)?;
+        in_ipc_namespace_of(&restored, check_contents)?;
+    }
+    let restored = Restored::new(&folder.path().join("a"))?;
+    in_ipc_namespace_of(&restored, check_contents)
+}
+
+/// A dump of whose segment only the pages are there that changed since the pre-dump.
+fn restore_with_a_pre_dump() -> Outcome {
+    let (pre, copy) = (dump("container"), copy("container")?);
+    let head = message(&[(1, Number(6))]);
+    let entry = |at, flags| {
+        let pages = (2, Number(1));
+        message(&[(1, Number(at)), pages, (4, Number(flags)), (5, Number(1))])
+    };
+    let pagemap = image(PAGEMAP, &[head, entry(0, 1), entry(8192, 1)]);
+    fs::write(copy.path().join("pagemap-shmem-0.img"), pagemap)?;
+    fs::write(copy.path().join("pages-6.img"), "")?;
+    let message = "this dump has only the pages that changed since another one";
+    expect_error(&restore_in_vain(copy.path())?, 7, message)?;
+
+    let mut given = command("restore --detach --json --parent");
+    let restored = Restored::by(given.args([&*pre, copy.path()]))?;
+    in_ipc_namespace_of(&restored, check_contents)?;
+    drop(restored);
+    std::os::unix::fs::symlink(&pre, copy.path().join("parent"))?;
+    in_ipc_namespace_of(&Restored::new(copy.path())?, check_contents)
+}
+
 fn in_ipc_namespace_of(restored: &Restored, check: fn() -> Outcome) -> Outcome {
     let own = File::open("/proc/self/ns/ipc")?;
     setns(File::open(format!("/proc/{}/ns/ipc", restored.first))?, CloneFlags::CLONE_NEWIPC)?;
@@ -958,7 +1002,7 @@ fn expect_no_process() -> Outcome {
 
 fn restore_of_damaged_images() -> Outcome {
     let output = nextid("restore /does/not/exist");
-    let message = "cannot read the dump: /does/not/exist/inventory.img, byte 0: No such file";
+    let message = "cannot read the dump: /does/not/exist: No such file";
     expect_error(&output, 7, message)?;
     let copy = damaged("container", "pstree.img", &[8, 46, 16, 43], &[8, 46, 16, 99])?;
     let output = restore_in_vain(copy.path())?;

@@ -3,6 +3,8 @@
 //! What tests share. Only a process of one thread may fork, so those that fork bring their own
 //! `main`, which calls [`run`].
 
+pub mod images;
+
 use std::fmt::Debug;
 use std::path::Path;
 use std::process::{Command, ExitCode, exit};

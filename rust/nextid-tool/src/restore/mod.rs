@@ -9,11 +9,12 @@ mod view;
 
 use std::fs;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use criu_images::Dump;
+use anyhow::{Context, Error, Result, ensure};
+use criu_images::{Dump, Images, Problem};
 use indicatif::{ProgressBar, ProgressStyle};
 use nextid::{Holder, Kind, holders};
 use nix::sched::{CloneFlags, unshare};
@@ -25,9 +26,30 @@ use crate::report;
 use plan::Plan;
 use view::View;
 
-/// Restores the dump in `options.folder`, or shows it.
+/// Reads the dump at `path`, which builds on the one at the first of `parents`, and so on; where there
+/// are none, its own links tell.
+pub fn read(path: &Path, parents: &[PathBuf]) -> Result<Dump> {
+    let open = || -> criu_images::Result<_> {
+        let mut above: Option<Images> = None;
+        for path in parents.iter().map(PathBuf::as_path).rev().chain([path]) {
+            let images = Images::open(path)?;
+            above = Some(match above {
+                Some(parent) => images.built_on(parent),
+                None => images,
+            });
+        }
+        Dump::read(&above.expect("there is at least the dump"))
+    };
+    let dump = open().map_err(|error| match error.problem {
+        Problem::NoParent(_) => Error::new(error).context("without --parent"),
+        _ => error.into(),
+    });
+    dump.context("cannot read the dump")
+}
+
+/// Restores the dump in `options.dump`, or shows it.
 pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
-    let dump = Dump::read(&options.folder).context("cannot read the dump")?;
+    let dump = read(&options.dump, &options.parent)?;
     let in_use = |ids: &[i64]| {
         // In a namespace of its own nothing is in use.
         if dump.own_pid_namespace { Vec::new() } else { holders(Kind::Task, ids) }
