@@ -4,7 +4,7 @@
 # fetch URL FILE: goes on where an interrupted download stopped; FILE appears only once it is whole.
 fetch() {
 	local meter=(--no-progress-meter) proxy='' status=0
-	[[ ! -t 2 ]] || meter=()
+	if [[ -t 2 ]]; then meter=(); fi
 	say "    fetching $1"
 	eval "$(apt-config shell proxy Acquire::http::Proxy 2>/dev/null || true)"
 	env ${proxy:+http_proxy="$proxy"} curl "${meter[@]}" --fail --location --connect-timeout 15 --retry 3 --retry-all-errors \
@@ -21,7 +21,7 @@ fetch() {
 verify() {
 	local got
 	got=$(sha256sum "$1" | cut -d' ' -f1)
-	[[ $got != "$2" ]] || return 0
+	if [[ $got == "$2" ]]; then return; fi
 	rm -f "$1"
 	say "    refused and removed: the SHA-256 of ${1##*/} is $got, not $2"
 	return 1

@@ -5,9 +5,11 @@
 # A release to which the series does not apply as it is has a folder of its own: the patches that differ there, and links to
 # the others. Their context may differ as well, so fuzz is allowed.
 FUZZ=0
-if [[ -d $TOP/patches/${KVER%.*} ]]; then PATCHES=${PATCHES:-$TOP/patches/${KVER%.*}} FUZZ=2; fi
+if [[ -d $TOP/patches/${KVER%.*} ]]; then
+	PATCHES=${PATCHES:-$TOP/patches/${KVER%.*}}
+	FUZZ=2
+fi
 PATCHES=${PATCHES:-$TOP/patches}
-STATE=$TREE.state
 
 in_tree() { (cd "$TREE" && "$@"); }
 q() { in_tree quilt --quiltrc - "$@"; }
@@ -36,8 +38,11 @@ contents() {
 # save_state: the tree is in step with the patches that are applied.
 save_state() {
 	contents >"$STATE/sums.new"
-	[[ ! -e $STATE/sums ]] || awk 'NR == FNR { new[$1, $2]; print; next } !(($1, $2) in new)' \
-		"$STATE/sums.new" "$STATE/sums" >"$STATE/sums.all" && mv -f "$STATE/sums.all" "$STATE/sums.new"
+	if [[ -e $STATE/sums ]]; then
+		awk 'NR == FNR { new[$1, $2]; print; next } !(($1, $2) in new)' \
+			"$STATE/sums.new" "$STATE/sums" >"$STATE/sums.all"
+		mv -f "$STATE/sums.all" "$STATE/sums.new"
+	fi
 	mv "$STATE/sums.new" "$STATE/sums"
 	touch "$STATE/stamp"
 	rm -f "$STATE/busy"
@@ -53,7 +58,9 @@ edited() {
 	done
 	while read -r p f hash; do want[$p $f]=$hash; done <"$STATE/sums"
 	while read -r f; do
-		[[ $(hash_of "$TREE/$f") == "${want[${owner[$f]:--} $f]:-}" ]] || printf '%s %s\n' "$f" "${owner[$f]:--}"
+		if [[ $(hash_of "$TREE/$f") != "${want[${owner[$f]:--} $f]:-}" ]]; then
+			printf '%s %s\n' "$f" "${owner[$f]:--}"
+		fi
 	done < <({ printf '%s\n' "${!owner[@]}"; newer_files; } | sort -u | grep .)
 }
 
@@ -68,6 +75,6 @@ newer_files() {
 unwritten() {
 	local p
 	for p in $(series "$TREE/patches/series"); do
-		cmp -s "$TREE/patches/$p" "$STATE/base/$p" || printf '%s\n' "$p"
+		if ! cmp -s "$TREE/patches/$p" "$STATE/base/$p"; then printf '%s\n' "$p"; fi
 	done
 }
