@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::cli::{self, Object, Run, Segment};
 use crate::program::{self, Program};
-use crate::{report, reserve};
+use crate::{method, report, reserve};
 
 /// Runs a program in a process with chosen ids, or with ids above a limit, and returns how it ended.
 pub fn run(fallback: bool, run: &Run) -> Result<ExitCode> {
@@ -23,7 +23,7 @@ pub fn run(fallback: bool, run: &Run) -> Result<ExitCode> {
     } else {
         // Only in a namespace of its own: elsewhere, others would get the ids that are asked for next.
         let is_first = getpid().as_raw() == 1;
-        let mut next = crate::open(fallback)?;
+        let mut next = method::open(fallback)?;
         let child = next.arm(Pids(&run.pids))?.fork(|| {
             if is_first {
                 // Without it, ids just come in another order.

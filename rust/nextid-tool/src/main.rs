@@ -5,6 +5,7 @@
 mod cli;
 mod create;
 mod failure;
+mod method;
 mod probe;
 mod program;
 mod report;
@@ -16,19 +17,14 @@ mod who;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anstyle::{AnsiColor, Style};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use nextid::{Error, Method, NextId};
-use nix::sys::signal::{SigHandler, Signal, signal};
 
 use cli::{Cli, Command};
 use probe::Probe;
+use report::BAD;
 use who::Holders;
-
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const NOTE: Style = AnsiColor::Yellow.on_default();
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -42,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
-    let open = || open(cli.fallback);
+    let open = || method::open(cli.fallback);
     match &cli.command {
         Command::Probe(output) => return probe(output.json),
         Command::Run(run) => return create::run(cli.fallback, run),
@@ -92,29 +88,4 @@ fn man(command: Option<&str>) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     clap_mangen::Man::new(page).render(&mut text)?;
     Ok(text)
-}
-
-/// Opens the file of this thread, or goes without, and says what is lost where something is.
-fn open(fallback: bool) -> Result<NextId> {
-    let next = match NextId::open() {
-        Err(Error::NotSupported(_)) if fallback => NextId::open_or_fallback()?,
-        next @ Err(Error::NotSupported(_)) => {
-            next.context("without --fallback, this takes next_id")?
-        }
-        next => next?,
-    };
-    let kernel = match next.method() {
-        Method::NextId => return Ok(next),
-        Method::Fallback => "this kernel has no next_id",
-        _ => "the next_id of this kernel is an older one",
-    };
-    report::tell(format_args!("{NOTE}nextid:{NOTE:#} {kernel}; using {}", next.method()));
-    Ok(next)
-}
-
-/// Lets this process wait for children, and returns what it inherited: who ignores SIGCHLD, as a
-/// program may from its start, cannot.
-fn heed_children() -> nix::Result<SigHandler> {
-    // SAFETY: No handler is set.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }
 }

@@ -13,7 +13,7 @@ use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use crate::{BAD, report};
+use crate::report::{self, BAD};
 
 /// A program and its arguments, which is to be run in a child.
 pub struct Program<'a> {
@@ -24,7 +24,7 @@ pub struct Program<'a> {
 
 impl<'a> Program<'a> {
     pub fn new(command: &'a [OsString]) -> Result<Self> {
-        Ok(Self { command, inherited: crate::heed_children()? })
+        Ok(Self { command, inherited: reset_sigchld()? })
     }
 
     /// Becomes the program, or returns what to exit with.
@@ -67,4 +67,11 @@ pub fn wait(child: Pid) -> Result<ExitCode> {
     let status = ExitStatus::from_raw(status);
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Lets this process wait for children, and returns what it inherited: who ignores SIGCHLD, as a
+/// program may from its start, cannot.
+pub fn reset_sigchld() -> nix::Result<SigHandler> {
+    // SAFETY: No handler is set.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }
 }

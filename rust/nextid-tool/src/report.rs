@@ -5,9 +5,15 @@
 use std::fmt::Display;
 use std::io::{BufWriter, Write};
 
+use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use nextid::{Holder, IpcKind, Kind, Role};
 use serde::{Serialize, Serializer};
+
+/// The style of what is wrong.
+pub const BAD: Style = AnsiColor::Red.on_default().bold();
+/// The style of what a user should know.
+pub const NOTE: Style = AnsiColor::Yellow.on_default();
 
 /// Prints `report` on standard output.
 pub fn print<R: Display + Serialize>(report: &R, json: bool) -> Result<()> {

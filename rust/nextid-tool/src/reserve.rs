@@ -12,7 +12,8 @@ use nextid::{Error, Kind, Reservation};
 
 use crate::cli::Reserve;
 use crate::program::{self, Program};
-use crate::{NOTE, report, restore};
+use crate::report::{self, NOTE};
+use crate::restore;
 
 /// Holds the ids of `options` while their program runs, and returns how that ended.
 pub fn reserve(options: &Reserve) -> Result<ExitCode> {

@@ -34,6 +34,7 @@ use nix::unistd::{self, Pid};
 use super::new_namespace;
 use super::plan::{Node, Plan};
 use crate::failure::{self, Remote};
+use crate::program;
 
 /// How many steps there are: to fork, to make process groups, to join them, to get complete.
 const STEPS: usize = 4;
@@ -51,7 +52,7 @@ pub fn make<'a>(
 ) -> Result<Tree<'a>> {
     let (reports, report) = pipe()?;
     let ((even_gate, even_key), (odd_gate, odd_key)) = (pipe()?, pipe()?);
-    crate::heed_children()?;
+    program::reset_sigchld()?;
     if dump.own_pid_namespace {
         new_namespace("a pid", CloneFlags::CLONE_NEWPID)?;
     } else {

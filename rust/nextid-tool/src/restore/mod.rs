@@ -22,7 +22,7 @@ use nix::sys::wait::waitpid;
 
 use crate::cli::Restore;
 use crate::failure::{self, InUse, NoNamespace};
-use crate::report;
+use crate::{method, report};
 use plan::Plan;
 use view::View;
 
@@ -79,7 +79,7 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     }
 
     let start = Instant::now();
-    let mut next = crate::open(fallback)?;
+    let mut next = method::open(fallback)?;
     let bar = progress_bar(plan.nodes.len() + objects);
     if let Some(ipc) = &dump.ipc {
         new_namespace("an IPC", CloneFlags::CLONE_NEWIPC)?;

@@ -9,8 +9,7 @@ use criu_images::{Dump, Permissions, Process, State};
 use nextid::Holder;
 use serde::Serialize;
 
-use crate::BAD;
-use crate::report::{self, printable};
+use crate::report::{self, BAD, printable};
 
 #[derive(Serialize)]
 pub struct View {
