@@ -79,6 +79,7 @@ fn main() -> ExitCode {
         test("no_pty_without_kinds", no_pty, no_pty_without_kinds),
         test("reserved_pids_are_for_who_names_them", root.or(no_reservations), reserved_pids),
         test("reserved_ipc_ids_are_for_who_names_them", root.or(no_reservations), reserved_ipc),
+        test("reserved_ids_are_for_older_ways_to_name_them", root.or(no_reservations), older_ways),
         test("reservation_is_all_or_none", root.or(no_reservations), reservation_all_or_none),
         test("reservation_names_who_is_in_the_way", root.or(no_reservations), reservation_taken),
         test("reservation_ends_when_it_is_dropped", root.or(no_reservations), reservation_dropped),
@@ -630,6 +631,34 @@ fn reserved_ipc() -> Outcome {
         drop(held);
     }
     Ok(())
+}
+
+/// CRIU as it is names ids by `set_tid`, and by sysctls.
+fn older_ways() -> Outcome {
+    let (pid, id) = (testing::free_pid(), ipc_id(9, 60));
+    let queue = IpcKind::MessageQueue;
+    let ids = [(Kind::Task, &[i64::from(pid)][..]), (queue.into(), &[id])];
+    let _held = Reservation::new(ids)?;
+
+    // SAFETY: All-zero bytes are a valid `clone_args`.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.set_tid = (&raw const pid) as u64;
+    args.set_tid_size = 1;
+    // SAFETY: `args` is valid, and no stack is given: it is a fork. The child only exits.
+    let child = unsafe {
+        let child = libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args));
+        if child == 0 {
+            libc::_exit(0);
+        }
+        child
+    };
+    ensure(child == pid.into(), child)?;
+    waitpid(Pid::from_raw(pid), None)?;
+
+    fs::write(queue.next_id_sysctl(), id.to_string())?;
+    let got = queue.get(IPC_PRIVATE, 0, libc::IPC_CREAT)?;
+    ensure(i64::from(got) == id, got)
 }
 
 fn reservation_all_or_none() -> Outcome {
