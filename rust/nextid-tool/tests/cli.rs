@@ -15,7 +15,6 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nextid::{Kind, Method, NextId, Reservation};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
@@ -25,7 +24,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::images::Value::Number;
 use testing::images::{PAGEMAP, image, message};
-use testing::{Failed, Outcome, ensure, free_pid, test, wait_until};
+use testing::{Failed, Outcome, ensure, free_pid, kernel_takes, test, wait_until};
 
 const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
 
@@ -109,13 +108,12 @@ fn has_next_id() -> bool {
 
 /// Whether the kernel knows requests for one kind of object.
 fn has_kinds() -> bool {
-    NextId::open().is_ok_and(|next| next.method() == Method::NextId)
+    kernel_takes("MSG 0")
 }
 
 /// Whether the kernel has reservations.
 fn can_reserve() -> bool {
-    let reserved = Reservation::new([(Kind::Task, &[i64::from(free_pid())][..])]);
-    !matches!(reserved, Err(nextid::Error::NotSupported(_)))
+    kernel_takes(&format!("RESERVE PID {}", free_pid()))
 }
 
 /// `nextid --fallback` with arguments that are separated by spaces.

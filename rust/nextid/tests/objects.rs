@@ -26,7 +26,7 @@ use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_pdeathsig};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, fork, getpid, gettid, pause, setpgid, setresuid};
-use testing::{Failed, Outcome, ensure, test};
+use testing::{Failed, Outcome, ensure, kernel_takes, test};
 
 fn main() -> ExitCode {
     let root = testing::enter_namespaces().err();
@@ -35,13 +35,11 @@ fn main() -> ExitCode {
     } else {
         (None, Some("this kernel has no next_id"))
     };
-    let no_kinds = NextId::open()
-        .map_or(no_file, |next| (next.method() != Method::NextId).then_some("it has no kinds"));
-    let no_pty = no_kinds.is_none().then_some("this kernel has kinds");
-    let no_reservations = match reserve(Kind::Task, &[testing::free_pid().into()]) {
-        Err(Error::NotSupported(_)) => Some("this kernel has no reservations"),
-        _ => None,
-    };
+    let has_kinds = kernel_takes("MSG 0");
+    let no_kinds = (!has_kinds).then_some("this kernel has no kinds");
+    let no_pty = has_kinds.then_some("this kernel has kinds");
+    let has_reservations = kernel_takes(&format!("RESERVE PID {}", free_pid()));
+    let no_reservations = (!has_reservations).then_some("this kernel has no reservations");
     testing::run(vec![
         test("fork_gets_its_id", root, fork_gets_its_id),
         test("fork_gets_its_ids_in_a_nested_namespace", root, fork_nested),
@@ -82,6 +80,7 @@ fn main() -> ExitCode {
         test("reserved_ids_are_for_older_ways_to_name_them", root.or(no_reservations), older_ways),
         test("reservation_is_all_or_none", root.or(no_reservations), reservation_all_or_none),
         test("reservation_names_who_is_in_the_way", root.or(no_reservations), reservation_taken),
+        test("reservation_elsewhere_holds_nothing_here", root.or(no_reservations), elsewhere),
         test("reservation_ends_when_it_is_dropped", root.or(no_reservations), reservation_dropped),
         test("reservation_of_what_cannot_be", root.or(no_reservations), reservation_out_of_range),
         test("reservation_of_free_pids", root.or(no_reservations), reservation_of_free_pids),
@@ -700,6 +699,25 @@ fn reservation_taken() -> Outcome {
     }
 }
 
+/// The same number in another pid namespace is another id.
+fn elsewhere() -> Outcome {
+    let (pid, [mut ours, mut theirs]) = (free_pid(), UnixStream::pair()?.into());
+    let holder = open().arm(Pids(&[free_pid()]))?.fork(move || {
+        unshare(CloneFlags::CLONE_NEWPID).unwrap();
+        let _held = reserve(Kind::Task, &[pid]).unwrap();
+        theirs.write_all(&[0]).unwrap();
+        theirs.read_exact(&mut [0]).unwrap();
+        0
+    })?;
+    ours.read_exact(&mut [0])?;
+    let found = nextid::holders(Kind::Task, &[pid]);
+    let free = reserve(Kind::Task, &[pid]).map(drop);
+    ours.write_all(&[0])?;
+    holder.wait()?;
+    ensure(found.is_empty(), found)?;
+    Ok(free?)
+}
+
 fn reservation_dropped() -> Outcome {
     let pid = free_pid();
     let held = reserve(Kind::Task, &[pid])?;
@@ -745,7 +763,8 @@ fn too_many_ids() -> Outcome {
 
 fn read_back() -> Outcome {
     let mut next = open();
-    let has_kinds = next.method() == Method::NextId;
+    let has_kinds = kernel_takes("MSG 0");
+    ensure((next.method() == Method::NextId) == has_kinds, next.method())?;
     let check = |next: &NextId, kind: Kind, ids: &[i64]| {
         let armed = next.armed()?;
         let is_armed = armed

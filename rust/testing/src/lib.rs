@@ -6,6 +6,8 @@
 pub mod images;
 
 use std::fmt::Debug;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, ExitCode, exit};
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
@@ -55,6 +57,17 @@ pub fn no_user_namespaces() -> Option<&'static str> {
     let made = Command::new("unshare").args(["--user", "true"]).output();
     let is_made = made.is_ok_and(|made| made.status.success());
     (!is_made).then_some("user namespaces cannot be made here, as in a chroot")
+}
+
+/// Whether the kernel takes a command for `next_id`: it does not ask the library, which is tested.
+#[must_use]
+pub fn kernel_takes(command: &str) -> bool {
+    let file = OpenOptions::new().write(true).open("/proc/thread-self/next_id");
+    file.is_ok_and(|mut file| {
+        let is_taken = file.write_all(command.as_bytes()).is_ok();
+        let _ = file.write_all(b"RESET");
+        is_taken
+    })
 }
 
 /// Goes on in new pid, IPC and mount namespaces, in which nothing else takes ids. Where it cannot,
