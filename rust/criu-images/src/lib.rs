@@ -27,6 +27,7 @@ mod tree;
 
 pub use error::{Error, Problem};
 pub use ipc::{Ipc, Limit, Message, MessageQueue, Permissions, Segment, SemaphoreSet};
+pub use pages::PAGE_SIZE;
 pub use source::Images;
 pub use tree::{Process, State, Thread};
 

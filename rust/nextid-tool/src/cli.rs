@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, value_parser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 use nextid::{IpcKind, Kind};
 
@@ -39,7 +39,8 @@ Exit status:
   3    this kernel does not support it
   4    a capability is missing
   5    an id is in use, or reserved
-  6    an id is out of range, or there are more ids than pid namespaces
+  6    an id or a limit is out of range, there are more ids than pid namespaces, or an owner is
+       nobody here
   7    the images of a dump are damaged, or not understood
 `nextid run` and `nextid reserve` exit as their program does: with 126 or 127 where it cannot be executed or found, and
 with 128 + n where signal n ended it. 1 to 7 from them may be either's; their own are told on standard
@@ -251,7 +252,15 @@ pub struct Restore {
     #[arg(long, value_name = "PRE-DUMP")]
     pub parent: Vec<PathBuf>,
 
-    /// Only show what would be restored, and which of its ids are in use
+    /// Make in the current namespaces of these kinds what was in others when it was dumped
+    ///
+    /// pid: for a dump of a part of a pid namespace, as of a container of a pod. ipc: for IPC objects
+    /// that others use, too; they get no namespace of their own, and its limits stay as they are.
+    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
+    pub join: Vec<Join>,
+
+    /// Only show what would be restored, and what stands in the way: ids in use, limits, owners that
+    /// are nobody here
     #[arg(long)]
     pub dry_run: bool,
 
@@ -262,6 +271,13 @@ pub struct Restore {
 
     #[command(flatten)]
     pub output: Output,
+}
+
+/// A kind of namespace that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Join {
+    Pid,
+    Ipc,
 }
 
 fn key(text: &str) -> Result<i32, String> {

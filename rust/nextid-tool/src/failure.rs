@@ -30,6 +30,22 @@ impl fmt::Display for InUse {
 
 impl std::error::Error for InUse {}
 
+/// Something else that stands in the way, found before anything was made.
+#[derive(Debug)]
+pub struct Hindrance {
+    /// The exit status.
+    pub status: u8,
+    pub text: String,
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Hindrance {}
+
 /// A dump of what this tool does not know how to make.
 #[derive(Debug)]
 pub struct NotUnderstood(pub String);
@@ -99,6 +115,9 @@ pub fn status(error: &anyhow::Error) -> u8 {
         }
         if let Some(remote) = cause.downcast_ref::<Remote>() {
             return remote.status;
+        }
+        if let Some(hindrance) = cause.downcast_ref::<Hindrance>() {
+            return hindrance.status;
         }
         if let Some(NoNamespace { error: Errno::EPERM, .. }) = cause.downcast_ref() {
             return NOT_PERMITTED;

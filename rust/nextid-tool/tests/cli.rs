@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::unistd::{Pid, pipe2, setsid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testing::images::Value::Number;
-use testing::images::{PAGEMAP, image, message};
+use testing::images::Value::{Bytes, Number};
+use testing::images::{MM, PAGEMAP, SHM, image, message};
 use testing::{Failed, Outcome, ensure, free_pid, kernel_takes, test, wait_until};
 
 const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
@@ -67,6 +67,13 @@ fn main() -> ExitCode {
         test("restore_a_container", root, restore_a_container),
         test("restore_archives", root, restore_archives),
         test("restore_with_a_pre_dump", root, restore_with_a_pre_dump),
+        test("restore_a_part_of_a_pid_namespace", root, restore_a_part_of_a_pid_namespace),
+        test("restore_into_an_ipc_namespace", root, restore_into_an_ipc_namespace),
+        test("restore_into_an_ipc_namespace_in_vain", root, restore_into_an_ipc_namespace_in_vain),
+        test("restore_a_removed_segment", root, restore_a_removed_segment),
+        test("restore_huge_pages", root, restore_huge_pages),
+        test("restore_above_pid_max", root.or(no_pid_max()), restore_above_pid_max),
+        test("restore_damaged_pages", root, restore_damaged_pages),
         test("restore_orphans", root, restore_orphans),
         test("restore_a_stopped_job", root, restore_a_stopped_job),
         test(
@@ -629,6 +636,222 @@ fn restore_with_a_pre_dump() -> Outcome {
     in_ipc_namespace_of(&Restored::new(copy.path())?, check_contents)
 }
 
+/// As of a container of a pod, whose pid namespace is that of the pod.
+fn restore_a_part_of_a_pid_namespace() -> Outcome {
+    let copy = copy("shared")?;
+    for file in ["ids-31001.img", "ids-31003.img"] {
+        damage(&copy, file, b"\x28\x01", b"\x28\x0c")?;
+    }
+    let output = restore_in_vain(copy.path())?;
+    expect_error(
+        &output,
+        7,
+        "Run nextid in the namespace that it is to be a part of, with --join",
+    )?;
+    let restored = Restored::by(command("restore --detach --json --join pid").arg(copy.path()))?;
+    ensure(restored.first == 31001 && is_alive(31003), restored.first)
+}
+
+/// Does something in a new IPC namespace.
+fn in_new_ipc_namespace(act: impl FnOnce() -> Outcome) -> Outcome {
+    let own = File::open("/proc/self/ns/ipc")?;
+    unshare(CloneFlags::CLONE_NEWIPC)?;
+    let done = act();
+    setns(own, CloneFlags::CLONE_NEWIPC)?;
+    done
+}
+
+fn restore_joined(option: &str) -> Command {
+    let mut restore = command(&format!("restore {option} --json --join ipc"));
+    restore.arg(dump("container"));
+    restore
+}
+
+fn restore_into_an_ipc_namespace() -> Outcome {
+    in_new_ipc_namespace(|| {
+        let restored = Restored::by(&mut restore_joined("--detach"))?;
+        check_contents()?;
+        // A second time, what is there is in the way.
+        let output = restore_joined("--dry-run").output()?;
+        let in_use = json_of(&output)?["in_use"].as_array().map_or(0, Vec::len);
+        ensure(output.status.code() == Some(5) && in_use == 4, &output)?;
+        let message = "the index of 0 is in use by message queue 0 (key 0x00001234, owner 0)";
+        expect_error(&restore_joined("--detach").output()?, 5, message)?;
+        // Objects outlive processes.
+        drop(restored);
+        ensure(fs::read_to_string("/proc/sysvipc/sem")?.lines().count() == 2, "it is gone")
+    })?;
+    // Without the option, they are elsewhere, and that is told.
+    in_new_ipc_namespace(|| {
+        let output = command("restore --detach --json").arg(dump("container")).output()?;
+        let restored = Restored::told(&output)?;
+        expect_error(&output, 0, "--join ipc makes them in the current one")?;
+        ensure(fs::read_to_string("/proc/sysvipc/sem")?.lines().count() == 1, "they are here")?;
+        in_ipc_namespace_of(&restored, check_contents)
+    })
+}
+
+/// All or nothing, whatever it is that fails.
+fn restore_into_an_ipc_namespace_in_vain() -> Outcome {
+    let empty = || -> Outcome {
+        for kind in ["msg", "sem", "shm"] {
+            let list = fs::read_to_string(format!("/proc/sysvipc/{kind}"))?;
+            ensure(list.lines().count() == 1, &list)?;
+        }
+        Ok(())
+    };
+    in_new_ipc_namespace(|| {
+        let output = restore_joined("--detach").stdout(full()?).output()?;
+        expect_error(&output, 1, "so all that was made is undone: No space left on device")?;
+        empty()?;
+
+        for (limit, value, message) in [
+            ("shmmni", "0", "kernel.shmmni is 0 in this IPC namespace, and 1 is needed: raise it"),
+            (
+                "sem",
+                "3 2 10 9",
+                "kernel.sem is 3 2 10 9 in this IPC namespace, and 3 3 0 1 is needed",
+            ),
+        ] {
+            let path = format!("/proc/sys/kernel/{limit}");
+            let before = fs::read_to_string(&path)?;
+            fs::write(&path, value)?;
+            expect_error(&restore_joined("--detach").output()?, 6, message)?;
+            fs::write(path, before)?;
+            empty()?;
+        }
+
+        expect(&nextid("sem --id 98400 --key 0x99"), 0, "98400\n")?;
+        let message = "keys are in use, and nothing was made:\n  0x00000099 is the key of semaphore \
+                       set 98400";
+        for option in ["--dry-run", "--detach"] {
+            expect_error(&restore_joined(option).output()?, 5, message)?;
+        }
+        let queues = fs::read_to_string("/proc/sysvipc/msg")?;
+        ensure(queues.lines().count() == 1, queues)
+    })
+}
+
+/// A segment that is gone when the last process detaches it.
+fn restore_a_removed_segment() -> Outcome {
+    let copy = copy("container")?;
+    // SHM_DEST in its mode.
+    damage(&copy, "ipcns-shm-10.img", &[0x30, 0x80, 0x03], &[0x30, 0x80, 0x07])?;
+    // A process has it attached, by two areas of its memory.
+    let segment = message(&[(4, Number(0)), (7, Number(1 << 10))]);
+    let other = message(&[(4, Number(0)), (7, Number(1))]);
+    let memory = |areas: [&[u8]; 2]| image(MM, &[message(&areas.map(|area| (14, Bytes(area))))]);
+    fs::write(copy.path().join("mm-42.img"), memory([&other, &segment]))?;
+    fs::write(copy.path().join("mm-43.img"), memory([&other, &other]))?;
+
+    let shown = command("restore --dry-run").arg(copy.path()).output()?;
+    let text = String::from_utf8_lossy(&shown.stdout);
+    ensure(text.contains("10000 bytes, marked for removal"), &shown)?;
+    let restored = Restored::new(copy.path())?;
+    let mut attached = Vec::new();
+    for (outer, status) in restored.statuses()? {
+        if fs::read_to_string(format!("/proc/{outer}/maps"))?.contains("/SYSV") {
+            attached.push(last(&status, "NSpid").to_owned());
+        }
+    }
+    ensure(attached == ["42"], attached)?;
+    in_ipc_namespace_of(&restored, || {
+        let list = fs::read_to_string("/proc/sysvipc/shm")?;
+        // Key, id, mode, size, creator and last user, how often it is attached.
+        let fields: Vec<_> = list.lines().nth(1).unwrap_or("").split_whitespace().collect();
+        let is_marked = fields[..4] == ["0", "0", "1600", "10000"] && fields[6] == "1";
+        ensure(is_marked, list)
+    })?;
+    drop(restored);
+
+    // Where the dump does not tell who has it, the first process has.
+    for file in ["mm-42.img", "mm-43.img"] {
+        fs::remove_file(copy.path().join(file))?;
+    }
+    let restored = Restored::new(copy.path())?;
+    ensure(fs::read_to_string(format!("/proc/{}/maps", restored.first))?.contains("/SYSV"), "none")
+}
+
+/// A segment of two huge pages.
+fn restore_huge_pages() -> Outcome {
+    const FOLDER: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+
+    let copy = copy("container")?;
+    let description = message(&[(1, Number(0x77)), (6, Number(0o600)), (7, Number(0))]);
+    let flags = 0o4000 | 21 << 26;
+    let fields =
+        [(1, Bytes(&description)), (2, Number(4 << 20)), (3, Number(1)), (4, Number(flags))];
+    fs::write(copy.path().join("ipcns-shm-10.img"), image(SHM, &[message(&fields)]))?;
+    let dry_run = || command("restore --dry-run").arg(copy.path()).output();
+    if !Path::new(FOLDER).exists() {
+        let message = "segments of the dump have huge pages of 2048 KiB, and this kernel has none";
+        return expect_error(&dry_run()?, 3, message);
+    }
+    let count = || fs::read_to_string(format!("{FOLDER}/nr_hugepages"));
+    let before = count()?;
+    let resize = |pages: &str| fs::write(format!("{FOLDER}/nr_hugepages"), pages);
+    resize("0")?;
+    let message = "take 2 huge pages of 2048 KiB, and 0 are free: write 2 to";
+    let refused = dry_run().map_err(Failed::from).and_then(|it| expect_error(&it, 1, message));
+    resize("2")?;
+    let restored = Restored::new(copy.path());
+    resize(&before)?;
+    refused?;
+    let restored = restored?;
+    in_ipc_namespace_of(&restored, || {
+        // SAFETY: The kernel chooses a place where nothing is.
+        let memory = unsafe { libc::shmat(0, std::ptr::null(), libc::SHM_RDONLY) };
+        ensure(memory as isize != -1, io::Error::last_os_error())?;
+        // SAFETY: The segment has 4 MiB, and nobody changes them.
+        let memory = unsafe { std::slice::from_raw_parts(memory.cast::<u8>(), 4 << 20) };
+        let is_restored = memory.starts_with(b"segment\0") && memory[8192..].starts_with(b"third");
+        let smaps = fs::read_to_string("/proc/self/smaps")?;
+        // SAFETY: It is attached there, and not used any more.
+        unsafe { libc::shmdt(memory.as_ptr().cast()) };
+        ensure(is_restored && smaps.contains("KernelPageSize:     2048 kB"), "other contents")
+    })
+}
+
+/// Why a pid namespace has no `pid_max` of its own, if it has not: so before Linux 6.14.
+fn no_pid_max() -> Option<&'static str> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split('.').map(|it| it.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (version < (6, 14)).then_some("pid_max is that of the whole machine here")
+}
+
+fn restore_above_pid_max() -> Outcome {
+    let path = "/proc/sys/kernel/pid_max";
+    let before = fs::read_to_string(path)?;
+    // The ids of the dump are 31001 and 31003.
+    fs::write(path, "31003")?;
+    let options = ["restore --dry-run", "restore --detach"];
+    let outputs = options.map(|options| command(options).arg(dump("shared")).output());
+    // A new namespace has a larger one.
+    let other = command("restore --dry-run").arg(dump("orphans")).output();
+    fs::write(path, before)?;
+    let message = "ids must be below kernel.pid_max, which is 31003, and one is not: 31003; sysctl \
+                   kernel.pid_max=31004 raises it";
+    for output in outputs {
+        expect_error(&output?, 6, message)?;
+    }
+    ensure(other?.status.success(), "refused")
+}
+
+fn restore_damaged_pages() -> Outcome {
+    let copy = copy("container")?;
+    let sizes = [8];
+    let fields = [(1, Number(0)), (2, Number(1)), (4, Number(4)), (6, Bytes(&sizes))];
+    let pagemap = image(PAGEMAP, &[message(&[(1, Number(6))]), message(&fields)]);
+    fs::write(copy.path().join("pagemap-shmem-0.img"), pagemap)?;
+    fs::write(copy.path().join("pages-6.img"), [0xff; 8])?;
+    let message = "pages-6.img, byte 0: a damaged block of LZ4-compressed pages";
+    for options in ["restore --dry-run", "restore --detach"] {
+        expect_error(&command(options).arg(copy.path()).output()?, 7, message)?;
+    }
+    expect_no_process()
+}
+
 fn in_ipc_namespace_of(restored: &Restored, check: fn() -> Outcome) -> Outcome {
     let own = File::open("/proc/self/ns/ipc")?;
     setns(File::open(format!("/proc/{}/ns/ipc", restored.first))?, CloneFlags::CLONE_NEWIPC)?;
@@ -859,14 +1082,24 @@ fn restore_in_a_user_namespace() -> Outcome {
     // The user namespace, which is that of CRIU.
     let copy = damaged("container", "ids-1.img", b"\x50\x07", b"\x50\x0c")?;
     let output = restore_in_vain(copy.path())?;
-    expect_error(&output, 1, "the dump has a user namespace of its own")?;
+    expect_error(&output, 6, "the dump has a user namespace of its own")?;
     let output = command("restore --dry-run").arg(copy.path()).output()?;
-    expect_error(&output, 1, "run it inside one")?;
+    expect_error(&output, 6, "run it inside one")?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure(text.contains("message queue"), &output)?;
 
     let restored = Restored::in_a_user_namespace(copy.path())?;
     in_ipc_namespace_of(&restored, check_contents)?;
+
+    // The user who owns the semaphores.
+    let file = "ipcns-sem-10.img";
+    let before = fs::read(copy.path().join(file))?;
+    damage(&copy, file, &[0x10, 0, 0x18], &[0x10, 7, 0x18])?;
+    let mut inside = Command::new("unshare");
+    inside.args(["--user", "--map-root-user", NEXTID, "--fallback", "restore", "--dry-run"]);
+    let message = "IPC objects belong to users 7, where /proc/self/uid_map has 0 only";
+    expect_error(&inside.arg(copy.path()).output()?, 6, message)?;
+    fs::write(copy.path().join(file), before)?;
 
     // Without objects there is no owner.
     for kind in ["msg", "sem", "shm"] {
@@ -1046,7 +1279,7 @@ shared memory           0  0x00000077  0600     0:0  10000 bytes
         {"kind": "semaphore set", "id": 0, "key": 0x99, "mode": 0o666, "uid": 0, "gid": 0,
          "semaphores": 3},
         {"kind": "shared memory", "id": 0, "key": 0x77, "mode": 0o600, "uid": 0, "gid": 0,
-         "size": 10000},
+         "size": 10000, "huge_pages": false, "removed": false},
     ]);
     ensure(json_of(&output)?["objects"] == expected, &output)
 }

@@ -104,7 +104,7 @@ impl Armed<'_, MessageQueue> {
     /// has no such index, [`Error::KeyInUse`], [`Error::NotPermitted`], [`Error::UsedUp`] where
     /// something else got the id, and [`Error::System`] for any other reason. It is disarmed then.
     pub fn create(self, key: i32, mode: u16) -> Result<i32> {
-        self.create_ipc(IpcKind::MessageQueue, key, 0, mode)
+        self.create_ipc(IpcKind::MessageQueue, key, 0, mode, 0)
     }
 }
 
@@ -116,7 +116,7 @@ impl Armed<'_, SemaphoreSet> {
     ///
     /// As for a message queue; [`Error::OutOfRange`] also where `count` is.
     pub fn create(self, key: i32, count: u16, mode: u16) -> Result<i32> {
-        self.create_ipc(IpcKind::SemaphoreSet, key, count.into(), mode)
+        self.create_ipc(IpcKind::SemaphoreSet, key, count.into(), mode, 0)
     }
 }
 
@@ -128,15 +128,31 @@ impl Armed<'_, SharedMemory> {
     ///
     /// As for a message queue; [`Error::OutOfRange`] also where `size` is.
     pub fn create(self, key: i32, size: usize, mode: u16) -> Result<i32> {
-        self.create_ipc(IpcKind::SharedMemory, key, size, mode)
+        self.create_with_flags(key, size, mode, 0)
+    }
+
+    /// The same, with further `flags` of `shmget(2)`: `SHM_HUGETLB`, with the size of its pages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Armed::create`].
+    pub fn create_with_flags(self, key: i32, size: usize, mode: u16, flags: c_int) -> Result<i32> {
+        self.create_ipc(IpcKind::SharedMemory, key, size, mode, flags)
     }
 }
 
 impl<R: Request> Armed<'_, R> {
-    fn create_ipc(self, kind: IpcKind, key: i32, size: usize, mode: u16) -> Result<i32> {
+    fn create_ipc(
+        self,
+        kind: IpcKind,
+        key: i32,
+        size: usize,
+        mode: u16,
+        flags: c_int,
+    ) -> Result<i32> {
         // The id is not for an object that is there already, and any other bit of the mode would be
         // a flag as well.
-        let flags = libc::IPC_CREAT | libc::IPC_EXCL | c_int::from(mode & 0o777);
+        let flags = flags | libc::IPC_CREAT | libc::IPC_EXCL | c_int::from(mode & 0o777);
         let action = Action::Create(kind);
         let create = || kind.get(key, size, flags);
         let created = match self.next.method() {

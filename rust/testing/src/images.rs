@@ -20,6 +20,9 @@ pub const PAGEMAP: u32 = 0x5608_4025;
 /// The magic number of the images of memory.
 pub const MM: u32 = 0x5749_2820;
 
+/// The magic number of the images of shared memory segments.
+pub const SHM: u32 = 0x4628_3044;
+
 /// A message with these fields, each with its number.
 #[must_use]
 pub fn message(fields: &[(u8, Value)]) -> Vec<u8> {

@@ -2,63 +2,265 @@
 
 //! The System V IPC objects of a dump, with their contents.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::ptr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use criu_images::{Ipc, Limit, MessageQueue, Permissions, Segment, SemaphoreSet};
-use nextid::NextId;
+use nextid::{Holder, IpcKind, NextId, holders};
 use nix::errno::Errno;
-use nix::libc::{self, c_int};
+use nix::libc::{self, c_int, c_void};
 
-use crate::failure::NotUnderstood;
+use crate::failure::{self, Hindrance, NotUnderstood};
 
-/// Sets the limits of `ipc`, creates all its objects, and calls `progress` after each.
-pub fn restore(next: &mut NextId, ipc: &Ipc, progress: impl Fn()) -> Result<()> {
-    for (dumped, needed) in ipc.limits.iter().zip(&ipc.needed_limits()) {
+/// Which IPC namespace objects are made in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Namespace {
+    /// One of their own.
+    New,
+    /// The one that this process is in, which others use, too.
+    Current,
+}
+
+/// Objects that were made; those in a namespace that others use are removed unless they are kept.
+pub struct Objects<'a> {
+    removed_on_drop: Vec<(IpcKind, i32)>,
+    /// What processes inherit.
+    pub attachments: Vec<Attachment<'a>>,
+}
+
+impl Objects<'_> {
+    /// No objects.
+    pub fn none() -> Self {
+        Self { removed_on_drop: Vec::new(), attachments: Vec::new() }
+    }
+
+    /// Lets them stay.
+    pub fn keep(mut self) {
+        self.removed_on_drop.clear();
+        for attachment in &self.attachments {
+            attachment.detach();
+        }
+    }
+}
+
+impl Drop for Objects<'_> {
+    fn drop(&mut self) {
+        for (kind, id) in self.removed_on_drop.drain(..).rev() {
+            // There is nobody left to tell of an error.
+            let _ = kind.remove(id);
+        }
+    }
+}
+
+/// A segment that is marked for removal, and goes with the last process that has it attached. So this
+/// process keeps it attached, and its children inherit that.
+pub struct Attachment<'a> {
+    segment: &'a Segment,
+    memory: *mut c_void,
+}
+
+impl Attachment<'_> {
+    /// Detaches the segment from this process, unless the process with this id had it attached when it
+    /// was dumped. Where the dump does not tell who had, the first process has.
+    pub fn leave_to(&self, pid: i32, is_first: bool) {
+        let attached = &self.segment.attached;
+        let had_it = if attached.is_empty() { is_first } else { attached.contains(&pid) };
+        if !had_it {
+            self.detach();
+        }
+    }
+
+    fn detach(&self) {
+        // SAFETY: It was attached there, and nothing refers to it.
+        unsafe { libc::shmdt(self.memory) };
+    }
+}
+
+/// Creates all objects of `ipc`, sets the limits of a new namespace, and calls `progress` after each
+/// object.
+pub fn restore<'a>(
+    next: &mut NextId,
+    ipc: &'a Ipc,
+    namespace: Namespace,
+    progress: impl Fn(),
+) -> Result<Objects<'a>> {
+    let is_new = namespace == Namespace::New;
+    for (dumped, needed) in ipc.limits.iter().zip(&ipc.needed_limits()).filter(|_| is_new) {
         set_limit(dumped, u64::max)?;
         set_limit(needed, u64::max)?;
     }
+    let mut objects = Objects::none();
+    let made = |objects: &mut Objects, kind, permissions: &Permissions| {
+        if !is_new {
+            objects.removed_on_drop.push((kind, permissions.id));
+        }
+    };
     for queue in &ipc.queues {
-        restore_queue(next, queue)?;
+        create_queue(next, queue)?;
+        made(&mut objects, IpcKind::MessageQueue, &queue.permissions);
+        fill_queue(queue)?;
         progress();
     }
     for set in &ipc.semaphores {
-        restore_semaphores(next, set)?;
+        create_semaphores(next, set)?;
+        made(&mut objects, IpcKind::SemaphoreSet, &set.permissions);
+        set_semaphores(set)?;
         progress();
     }
     for segment in &ipc.segments {
-        restore_segment(next, segment)?;
+        create_segment(next, segment)?;
+        made(&mut objects, IpcKind::SharedMemory, &segment.permissions);
+        objects.attachments.extend(fill_segment(segment)?);
         progress();
     }
-    for limit in &ipc.limits {
+    for limit in ipc.limits.iter().filter(|_| is_new) {
         set_limit(limit, |to, _| to)?;
     }
-    Ok(())
+    Ok(objects)
+}
+
+/// All objects of `ipc`: their kinds, and what they have in common.
+pub fn objects(ipc: &Ipc) -> impl Iterator<Item = (IpcKind, Permissions)> {
+    let queues = ipc.queues.iter().map(|it| (IpcKind::MessageQueue, it.permissions));
+    let sets = ipc.semaphores.iter().map(|it| (IpcKind::SemaphoreSet, it.permissions));
+    let segments = ipc.segments.iter().map(|it| (IpcKind::SharedMemory, it.permissions));
+    queues.chain(sets).chain(segments)
+}
+
+/// Which ids of `ipc` are in use in the current namespace, and by what.
+pub fn in_use(ipc: &Ipc) -> Vec<Holder> {
+    let holders_of = |kind| {
+        let wanted = objects(ipc).filter(|it| it.0 == kind).map(|(_, it)| it.id.into());
+        holders(kind.into(), &wanted.collect::<Vec<i64>>())
+    };
+    IpcKind::ALL.into_iter().flat_map(holders_of).collect()
+}
+
+/// The limits of the current namespace that do not allow for the objects of `ipc` in addition to those
+/// that are there.
+pub fn exceeded_limits(ipc: &Ipc) -> Result<Vec<Hindrance>> {
+    let queues = List::read(IpcKind::MessageQueue)?;
+    let (sets, segments) = (List::read(IpcKind::SemaphoreSet)?, List::read(IpcKind::SharedMemory)?);
+    let pages = segments.column("size").map(|size| size.div_ceil(criu_images::PAGE_SIZE)).sum();
+    let mut exceeded = Vec::new();
+    for Limit { name, values } in ipc.needed_limits() {
+        // What is limited for all objects together; all else is limited for each.
+        let used: Vec<u64> = match name {
+            "sem" => vec![0, sets.column("nsems").sum(), 0, sets.count()],
+            "msgmni" => vec![queues.count()],
+            "shmall" => vec![pages],
+            "shmmni" => vec![segments.count()],
+            _ => vec![0],
+        };
+        let needed: Vec<u64> =
+            values.iter().zip(&used).map(|(needed, used)| needed.saturating_add(*used)).collect();
+        let now = limit_here(name)?;
+        if needed.iter().zip(&now).any(|(needed, now)| needed > now) {
+            let text =
+                |values: &[u64]| values.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+            exceeded.push(Hindrance {
+                status: failure::OUT_OF_RANGE,
+                text: format!(
+                    "kernel.{name} is {} in this IPC namespace, and {} is needed: raise it",
+                    text(&now),
+                    text(&needed)
+                ),
+            });
+        }
+    }
+    Ok(exceeded)
+}
+
+/// The keys of `ipc` that objects in the current namespace have.
+pub fn keys_in_use(ipc: &Ipc) -> Result<Option<Hindrance>> {
+    let mut used = HashMap::new();
+    for kind in IpcKind::ALL {
+        used.extend(List::read(kind)?.keys().map(|(key, id)| ((kind, key), id)));
+    }
+    let has_key = |(kind, it): (IpcKind, Permissions)| {
+        let id = used.get(&(kind, it.key)).filter(|_| it.key != 0)?;
+        Some(format!("\n  {:#010x} is the key of {kind} {id}", it.key))
+    };
+    let taken: String = objects(ipc).filter_map(has_key).collect();
+    Ok((!taken.is_empty()).then(|| Hindrance {
+        status: failure::IN_USE,
+        text: format!("keys are in use, and nothing was made:{taken}"),
+    }))
+}
+
+/// The objects of a kind in the current namespace.
+struct List {
+    /// The names of the columns, and then the lines.
+    text: String,
+}
+
+impl List {
+    fn read(kind: IpcKind) -> Result<Self> {
+        let path = kind.list();
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+        Ok(Self { text })
+    }
+
+    fn count(&self) -> u64 {
+        self.text.lines().skip(1).count() as u64
+    }
+
+    /// What is in the column with this name.
+    fn column(&self, name: &str) -> impl Iterator<Item = u64> {
+        let names = self.text.lines().next().unwrap_or_default();
+        let place = names.split_whitespace().position(|it| it == name);
+        let lines = self.text.lines().skip(1);
+        lines.filter_map(move |line| line.split_whitespace().nth(place?)?.parse().ok())
+    }
+
+    /// The key and the id of each.
+    fn keys(&self) -> impl Iterator<Item = (i32, i32)> {
+        self.text.lines().skip(1).filter_map(|line| {
+            let mut fields = line.split_whitespace().map(str::parse);
+            Some((fields.next()?.ok()?, fields.next()?.ok()?))
+        })
+    }
 }
 
 /// Sets a limit to what `choose` makes of each of its values, as given and as they are here. One that
 /// stays the same needs no privilege, nor a `/proc/sys` that can be written.
 fn set_limit(limit: &Limit, choose: fn(u64, u64) -> u64) -> Result<()> {
     let name = limit.name;
-    let path = format!("/proc/sys/kernel/{name}");
-    let now = fs::read_to_string(&path).with_context(|| format!("cannot read kernel.{name}"))?;
-    let now = now.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>();
-    let now = now.with_context(|| format!("kernel.{name} is no number"))?;
+    let now = limit_here(name)?;
     let values: Vec<u64> =
         limit.values.iter().zip(&now).map(|(&to, &now)| choose(to, now)).collect();
     if values == now {
         return Ok(());
     }
     let values = values.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
-    fs::write(path, &values).with_context(|| format!("cannot set kernel.{name} to {values}"))
+    fs::write(limit_file(name), &values)
+        .with_context(|| format!("cannot set kernel.{name} to {values}"))
 }
 
-fn restore_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {
+fn limit_file(name: &str) -> String {
+    format!("/proc/sys/kernel/{name}")
+}
+
+/// The values of a limit in the current namespace.
+fn limit_here(name: &str) -> Result<Vec<u64>> {
+    let now = fs::read_to_string(limit_file(name));
+    let now = now.with_context(|| format!("cannot read kernel.{name}"))?;
+    let now = now.split_whitespace().map(str::parse).collect::<Result<Vec<u64>, _>>();
+    now.with_context(|| format!("kernel.{name} is no number"))
+}
+
+fn create_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {
     let Permissions { id, key, mode, .. } = queue.permissions;
     next.arm(nextid::MessageQueue(id.into()))?.create(key, mode)?;
+    Ok(())
+}
 
+/// Gives a queue its owner, its capacity and its messages.
+fn fill_queue(queue: &MessageQueue) -> Result<()> {
+    let id = queue.permissions.id;
     // SAFETY: All-zero bytes are a valid `msqid_ds`.
     let mut state: libc::msqid_ds = unsafe { std::mem::zeroed() };
     // SAFETY: `state` is valid to be filled.
@@ -86,12 +288,17 @@ fn restore_queue(next: &mut NextId, queue: &MessageQueue) -> Result<()> {
     if needed > capacity { set_up(capacity) } else { Ok(()) }
 }
 
-fn restore_semaphores(next: &mut NextId, set: &SemaphoreSet) -> Result<()> {
+fn create_semaphores(next: &mut NextId, set: &SemaphoreSet) -> Result<()> {
     let Permissions { id, key, mode, .. } = set.permissions;
     let count = u16::try_from(set.values.len())
         .map_err(|_| NotUnderstood(format!("set {id} has {} semaphores", set.values.len())))?;
     next.arm(nextid::SemaphoreSet(id.into()))?.create(key, count, mode)?;
+    Ok(())
+}
 
+/// Gives a set its owner and its values.
+fn set_semaphores(set: &SemaphoreSet) -> Result<()> {
+    let id = set.permissions.id;
     // SAFETY: All-zero bytes are a valid `semid_ds`.
     let mut state: libc::semid_ds = unsafe { std::mem::zeroed() };
     // SAFETY: `state` is valid to be filled.
@@ -106,15 +313,24 @@ fn restore_semaphores(next: &mut NextId, set: &SemaphoreSet) -> Result<()> {
     checked(values, "set the values of semaphore set", id)
 }
 
-fn restore_segment(next: &mut NextId, segment: &Segment) -> Result<()> {
+fn create_segment(next: &mut NextId, segment: &Segment) -> Result<()> {
     let Permissions { id, key, mode, .. } = segment.permissions;
     let size = usize::try_from(segment.size)?;
-    ensure!(
-        segment.huge_pages == 0,
-        NotUnderstood(format!("segment {id} has huge pages, which this tool does not restore"))
-    );
-    next.arm(nextid::SharedMemory(id.into()))?.create(key, size, mode)?;
+    let armed = next.arm(nextid::SharedMemory(id.into()))?;
+    if segment.huge_pages == 0 {
+        armed.create(key, size, mode)?;
+    } else {
+        armed.create_with_flags(key, size, mode, segment.huge_pages).with_context(|| {
+            format!("segment {id} has huge pages: that takes CAP_IPC_LOCK or vm.hugetlb_shm_group")
+        })?;
+    }
+    Ok(())
+}
 
+/// Gives a segment its owner and its contents. One that is marked for removal is left attached.
+fn fill_segment(segment: &Segment) -> Result<Option<Attachment<'_>>> {
+    let id = segment.permissions.id;
+    let size = usize::try_from(segment.size)?;
     // SAFETY: All-zero bytes are a valid `shmid_ds`.
     let mut state: libc::shmid_ds = unsafe { std::mem::zeroed() };
     // SAFETY: `state` is valid to be filled.
@@ -128,11 +344,18 @@ fn restore_segment(next: &mut NextId, segment: &Segment) -> Result<()> {
     if memory as isize == -1 {
         return Err(io::Error::last_os_error()).context(format!("cannot attach segment {id}"));
     }
+    let attachment = Attachment { segment, memory };
     // SAFETY: The segment has `size` bytes, and nobody else uses it: it is new.
     let result = segment.read_into(unsafe { std::slice::from_raw_parts_mut(memory.cast(), size) });
-    // SAFETY: It is attached there, and the slice is gone.
-    checked(unsafe { libc::shmdt(memory) }, "detach segment", id)?;
-    Ok(result?)
+    if segment.removed && result.is_ok() {
+        IpcKind::SharedMemory
+            .remove(id)
+            .with_context(|| format!("cannot mark segment {id} for removal"))?;
+        return Ok(Some(attachment));
+    }
+    attachment.detach();
+    result?;
+    Ok(None)
 }
 
 /// Sets the owner and the permission bits.

@@ -31,6 +31,7 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{Id as WaitId, WaitPidFlag, wait, waitid, waitpid};
 use nix::unistd::{self, Pid};
 
+use super::ipc::Attachment;
 use super::new_namespace;
 use super::plan::{Node, Plan};
 use crate::failure::{self, Remote};
@@ -47,6 +48,7 @@ pub fn make<'a>(
     mut next: NextId,
     dump: &'a Dump,
     plan: &'a Plan,
+    attachments: &'a [Attachment<'a>],
     detach: bool,
     progress: impl Fn(),
 ) -> Result<Tree<'a>> {
@@ -60,8 +62,15 @@ pub fn make<'a>(
         prctl::set_child_subreaper(true)?;
     }
     let outlived = detach.then(own_pidfd).transpose()?;
-    let crew =
-        Crew { method: next.method(), dump, plan, outlived, report, gates: [even_gate, odd_gate] };
+    let crew = Crew {
+        method: next.method(),
+        dump,
+        plan,
+        attachments,
+        outlived,
+        report,
+        gates: [even_gate, odd_gate],
+    };
     let (reports, keys) = (Cell::new(Some(reports)), Cell::new(Some([even_key, odd_key])));
     let first = next.arm(Pids(&[plan.nodes[0].pid.into()]))?.fork(|| {
         // What is the restorer's is closed in its child.
@@ -186,6 +195,8 @@ struct Crew<'a> {
     method: Method,
     dump: &'a Dump,
     plan: &'a Plan,
+    /// Segments that all inherit, and only some keep.
+    attachments: &'a [Attachment<'a>],
     /// The restorer, where they do not end with it.
     outlived: Option<OwnedFd>,
     report: File,
@@ -296,6 +307,9 @@ impl Crew<'_> {
             return Ok(());
         }
         let process = &self.dump.processes[place];
+        for attachment in self.attachments {
+            attachment.leave_to(process.pid, place == 0);
+        }
         prctl::set_name(&CString::new(&*process.name)?)?;
         if !process.threads.is_empty() {
             let mut next = self.open()?;
@@ -505,6 +519,7 @@ mod tests {
             method: Method::NextId,
             dump: &dump,
             plan: &plan,
+            attachments: &[],
             outlived: None,
             report: report.try_clone().unwrap(),
             gates: [even_gate, odd_gate],

@@ -2,6 +2,8 @@
 
 //! `nextid restore`: the skeleton of a CRIU dump, with every id as dumped.
 
+mod check;
+mod huge_pages;
 mod ipc;
 mod make;
 mod plan;
@@ -9,20 +11,23 @@ mod view;
 
 use std::fs;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result};
 use criu_images::{Dump, Images, Problem};
 use indicatif::{ProgressBar, ProgressStyle};
 use nextid::{Holder, Kind, holders};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 
-use crate::cli::Restore;
+use crate::cli::{Join, Restore};
 use crate::failure::{self, InUse, NoNamespace};
-use crate::{method, report};
+use crate::method;
+use crate::report::{self, BAD, NOTE};
+use ipc::{Namespace, Objects};
 use plan::Plan;
 use view::View;
 
@@ -49,7 +54,14 @@ pub fn read(path: &Path, parents: &[PathBuf]) -> Result<Dump> {
 
 /// Restores the dump in `options.dump`, or shows it.
 pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
-    let dump = read(&options.dump, &options.parent)?;
+    let mut dump = read(&options.dump, &options.parent)?;
+    if options.join.contains(&Join::Pid) {
+        // As if CRIU had been inside, too.
+        dump.own_pid_namespace = false;
+    }
+    let dump = dump;
+    let namespace =
+        if options.join.contains(&Join::Ipc) { Namespace::Current } else { Namespace::New };
     let in_use = |ids: &[i64]| {
         // In a namespace of its own nothing is in use.
         if dump.own_pid_namespace { Vec::new() } else { holders(Kind::Task, ids) }
@@ -60,32 +72,48 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
         pids.filter(|&pid| !used(pid)).collect()
     };
     let plan = Plan::new(&dump, free)?;
-    let in_use = in_use(&plan.ids(&dump));
-    let objects = dump
-        .ipc
-        .as_ref()
-        .map_or(0, |ipc| ipc.queues.len() + ipc.semaphores.len() + ipc.segments.len());
-    let owners = if objects > 0 { check_owners(&dump) } else { Ok(()) };
+    let mut in_use = in_use(&plan.ids(&dump));
+    if let (Some(ipc), Namespace::Current) = (&dump.ipc, namespace) {
+        in_use.extend(ipc::in_use(ipc));
+    }
+    // Whoever names an id gets it, reserved or not.
+    in_use.retain(|holder| !matches!(holder, Holder::Reservation { .. }));
+    let objects = dump.ipc.as_ref().map_or(0, |ipc| ipc::objects(ipc).count());
+    let mut hindrances = check::hindrances(&dump, &plan, namespace)?;
 
     if options.dry_run {
         report::print(&View::new(&dump, None, &in_use), options.output.json)?;
-        owners?;
-        let code = if in_use.is_empty() { 0 } else { failure::IN_USE };
-        return Ok(code.into());
+        for hindrance in &hindrances {
+            report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(hindrance)));
+        }
+        let used = if in_use.is_empty() { 0 } else { failure::IN_USE };
+        return Ok(hindrances.first().map_or(used, failure::status).into());
     }
-    owners?;
     if !in_use.is_empty() {
-        return Err(InUse(in_use).into());
+        hindrances.push(InUse(in_use).into());
+    }
+    if let Some(last) = hindrances.pop() {
+        for hindrance in hindrances {
+            report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(&hindrance)));
+        }
+        return Err(last);
     }
 
     let start = Instant::now();
     let mut next = method::open(fallback)?;
     let bar = progress_bar(plan.nodes.len() + objects);
+    let mut made = Objects::none();
     if let Some(ipc) = &dump.ipc {
-        new_namespace("an IPC", CloneFlags::CLONE_NEWIPC)?;
-        ipc::restore(&mut next, ipc, || bar.inc(1))?;
+        if namespace == Namespace::New {
+            if objects > 0 {
+                tell_of_new_ipc_namespace();
+            }
+            new_namespace("an IPC", CloneFlags::CLONE_NEWIPC)?;
+        }
+        made = ipc::restore(&mut next, ipc, namespace, || bar.inc(1))?;
     }
-    let tree = make::make(next, &dump, &plan, options.detach, || bar.inc(1))?;
+    let attachments = &made.attachments;
+    let tree = make::make(next, &dump, &plan, attachments, options.detach, || bar.inc(1))?;
     bar.finish_and_clear();
 
     let first = tree.first;
@@ -99,6 +127,7 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
         start.elapsed().as_secs_f64()
     ));
     tree.keep()?;
+    made.keep();
     if !options.detach {
         waitpid(first, None)?;
     }
@@ -110,20 +139,17 @@ fn new_namespace(kind: &'static str, flag: CloneFlags) -> Result<()> {
     unshare(flag).map_err(|error| NoNamespace { kind, error }.into())
 }
 
-/// Checks that an owner of an IPC object can mean here what it means in the dump: a number in a user
-/// namespace, which may be another user outside.
-fn check_owners(dump: &Dump) -> Result<()> {
-    let is_inside = || {
-        let map = fs::read_to_string("/proc/self/uid_map");
-        // The initial user namespace has all ids, each as itself.
-        map.is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
-    };
-    ensure!(
-        !dump.own_user_namespace || is_inside(),
-        "the dump has a user namespace of its own, which says who owns its IPC objects, and which \
-         this tool does not make: run it inside one"
-    );
-    Ok(())
+/// Tells that objects which others in this IPC namespace may look for get one of their own.
+fn tell_of_new_ipc_namespace() {
+    /// The inode of the initial one, `IPC_NS_INIT_INO`.
+    const INITIAL: u64 = 0xefff_ffff;
+
+    if fs::metadata("/proc/self/ns/ipc").is_ok_and(|namespace| namespace.ino() != INITIAL) {
+        report::tell(format_args!(
+            "{NOTE}nextid:{NOTE:#} the IPC objects get a namespace of their own; --join ipc makes \
+             them in the current one"
+        ));
+    }
 }
 
 /// A bar on a terminal, for what takes longer than a moment.

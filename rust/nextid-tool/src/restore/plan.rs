@@ -65,7 +65,8 @@ impl Plan {
         if dump.own_pid_namespace && first.pid != 1 {
             return Err(NotUnderstood(format!(
                 "the dump is a part of a pid namespace: its first process is {}, and a new \
-                 namespace begins with 1",
+                 namespace begins with 1. Run nextid in the namespace that it is to be a part of, \
+                 with --join pid",
                 first.pid
             )));
         }

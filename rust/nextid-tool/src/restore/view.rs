@@ -65,9 +65,12 @@ enum Contents {
     Semaphores {
         semaphores: usize,
     },
-    /// In bytes.
     Segment {
+        /// In bytes.
         size: u64,
+        huge_pages: bool,
+        /// Whether it is marked for removal.
+        removed: bool,
     },
 }
 
@@ -76,7 +79,11 @@ impl fmt::Display for Contents {
         match self {
             Self::Queue { messages, bytes } => write!(f, "{messages} messages, {bytes} bytes"),
             Self::Semaphores { semaphores } => write!(f, "{semaphores} semaphores"),
-            Self::Segment { size } => write!(f, "{size} bytes"),
+            Self::Segment { size, huge_pages, removed } => {
+                let pages = if *huge_pages { ", huge pages" } else { "" };
+                let mark = if *removed { ", marked for removal" } else { "" };
+                write!(f, "{size} bytes{pages}{mark}")
+            }
         }
     }
 }
@@ -130,7 +137,11 @@ fn object_views(dump: &Dump) -> Vec<ObjectView> {
         view("semaphore set", &set.permissions, contents)
     });
     let segments = ipc.segments.iter().map(|segment| {
-        let contents = Contents::Segment { size: segment.size };
+        let contents = Contents::Segment {
+            size: segment.size,
+            huge_pages: segment.huge_pages != 0,
+            removed: segment.removed,
+        };
         view("shared memory", &segment.permissions, contents)
     });
     queues.chain(semaphores).chain(segments).collect()
