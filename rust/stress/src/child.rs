@@ -6,7 +6,7 @@
 use nextid::IpcKind;
 use nix::errno::Errno;
 
-use crate::file::{Ids, NextId};
+use crate::file::{Ids, NextId, SHORT_TEXT, Word};
 use crate::ids;
 use crate::sys::{self, Creation};
 
@@ -18,6 +18,7 @@ pub mod status {
     pub const LOST: i32 = 3;
     pub const NOT_REFUSED: i32 = 4;
     pub const SYSTEM: i32 = 5;
+    pub const NOT_RESERVED: i32 = 6;
 }
 
 /// What a child does that must have `ids`: it checks that. Where it is to `look` it also checks
@@ -45,9 +46,14 @@ pub fn be_victim(number: usize, armed: impl Fn()) -> i32 {
         return status::SYSTEM;
     };
     let first = ids::of_victim(number);
+    // It holds these, if no other victim does, until it is killed.
+    let reserves = Ids::list(ids::RESERVED_BY_VICTIMS, 16).with(Word::Pid);
+    if !matches!(file.reserve(reserves, &mut [0; SHORT_TEXT]), Ok(()) | Err(Errno::EBUSY)) {
+        return status::NOT_RESERVED;
+    }
     let index = ids::object_of_victim(number);
     for turn in 0_u16.. {
-        let ids = Ids { first: first + i64::from(turn % 64), count: 1 };
+        let ids = Ids::list(first + i64::from(turn % 64), 1);
         if file.arm_few(ids).is_err() {
             return status::SYSTEM;
         }
@@ -74,30 +80,21 @@ pub fn be_victim(number: usize, armed: impl Fn()) -> i32 {
     status::OK
 }
 
-/// What this program does when it was executed with `ids` armed. Returns its exit status.
-pub fn after_exec(ids: Ids) -> i32 {
+/// What this program does when it was executed while ids were armed, which ended with that: it forks.
+/// Returns its exit status.
+pub fn after_exec() -> i32 {
     let Ok(file) = NextId::open() else {
         return status::SYSTEM;
     };
-    if file.state_of_few() != Ok(Some(ids)) {
-        return status::LOST;
+    if file.state_of_few() != Ok(None) {
+        return status::INHERITED;
     }
-    let pid = loop {
-        match sys::create(Creation::Fork, &|| check(ids, true)) {
-            Ok(pid) => break pid,
-            // In the scene that is limited, or that is being killed.
-            Err(Errno::EAGAIN | Errno::ENOMEM) if file.state_of_few() == Ok(Some(ids)) => {
-                sys::sleep(100);
-            }
+    loop {
+        match sys::create(Creation::Fork, &|| status::OK) {
+            Ok(pid) => return sys::wait(pid).map_or(status::SYSTEM, |(_, status)| status),
+            // In the scenario that is being killed.
+            Err(Errno::ENOMEM) => sys::sleep(100),
             Err(_) => return status::SYSTEM,
         }
-    };
-    let status = sys::wait(pid).map_or(status::SYSTEM, |(_, status)| status);
-    if i64::from(pid) != ids.first {
-        return status::WRONG_ID;
     }
-    if file.state_of_few() != Ok(None) {
-        return status::LOST;
-    }
-    status
 }

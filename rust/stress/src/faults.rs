@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
 
-use crate::file::{Ids, NextId, State, read_other};
+use crate::file::{Ids, NextId, State, Word, read_other};
 use crate::ktap::Ktap;
 use crate::slab;
 use crate::sys::{self, Creation};
@@ -35,8 +35,8 @@ const ENOUGH: u32 = 5000;
 const OBJECTS_MORE: i64 = 16;
 
 /// What is armed, or is to be, in two nested pid namespaces or for an IPC object.
-const TASK: Ids = Ids { first: 30_000, count: 2 };
-const OBJECT: Ids = Ids { first: 3 << 15 | 9, count: 1 };
+const TASK: Ids = Ids::list(30_000, 2);
+const OBJECT: Ids = Ids::list(3 << 15 | 9, 1);
 
 #[derive(Clone, Copy)]
 enum Call {
@@ -44,17 +44,22 @@ enum Call {
     Arm(usize),
     /// Open the file, and read so many ids.
     Read(usize),
+    /// Open the file, reserve so many ids, and close it.
+    Reserve(Word, usize),
     Process(Creation),
     Thread,
     Object(IpcKind),
 }
 
-const CALLS: [Call; 12] = [
+const CALLS: [Call; 15] = [
     Call::Arm(1),
     Call::Arm(33),
     Call::Arm(5000),
     Call::Read(1),
     Call::Read(5000),
+    Call::Reserve(Word::Pid, 1),
+    Call::Reserve(Word::Pid, 5000),
+    Call::Reserve(Word::Ipc(IpcKind::SharedMemory), 100),
     Call::Process(Creation::Fork),
     Call::Process(Creation::Vfork),
     Call::Process(Creation::Clone3),
@@ -69,6 +74,7 @@ impl fmt::Display for Call {
         match self {
             Self::Arm(count) => write!(f, "arm {count}"),
             Self::Read(count) => write!(f, "read {count}"),
+            Self::Reserve(word, count) => write!(f, "reserve {count} {word:?}"),
             Self::Process(how) => write!(f, "{how:?}"),
             Self::Thread => write!(f, "thread"),
             Self::Object(kind) => write!(f, "{kind:?}"),
@@ -169,7 +175,7 @@ impl Sweep {
         let mut outcome = Outcome { failed: 0, succeeded: 0 };
         for nth in 1..ENOUGH {
             let before = match call {
-                Call::Read(count) => Ids { first: 7, count },
+                Call::Read(count) => Ids::list(7, count),
                 Call::Object(_) => OBJECT,
                 _ => TASK,
             };
@@ -186,8 +192,8 @@ impl Sweep {
             };
             let (after, errors): (State, &[Errno]) = match (call, result) {
                 (_, Err(_)) => (Some(before), &[Errno::ENOMEM, Errno::EAGAIN]),
-                (Call::Arm(count), _) => (Some(Ids { first: 7, count }), &[]),
-                (Call::Read(_), _) => (Some(before), &[]),
+                (Call::Arm(count), _) => (Some(Ids::list(7, count)), &[]),
+                (Call::Read(_) | Call::Reserve(..), _) => (Some(before), &[]),
                 _ => (None, &[]),
             };
             let state = self.file.state(&mut self.buffer)?;
@@ -218,10 +224,15 @@ impl Sweep {
     /// Returns the id of what was created, or 0.
     fn call(&mut self, call: Call) -> sys::Result<i32> {
         match call {
-            Call::Arm(count) => {
-                self.file.arm(Ids { first: 7, count }, &mut self.buffer).map(|()| 0)
-            }
+            Call::Arm(count) => self.file.arm(Ids::list(7, count), &mut self.buffer).map(|()| 0),
             Call::Read(_) => read_other(c"/proc/thread-self/next_id", &mut self.buffer).map(|_| 0),
+            Call::Reserve(word, count) => {
+                let file = NextId::open()?;
+                let ids = Ids::list(1000, count).with(word);
+                let reserved = file.reserve(ids, &mut self.buffer);
+                file.close();
+                reserved.map(|()| 0)
+            }
             Call::Process(how) => {
                 let pid = sys::create(how, &|| 0)?;
                 sys::wait(pid)?;

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{Cursor, Write};
 use std::os::fd::RawFd;
 
+use nextid::IpcKind;
 use nix::errno::Errno;
 use nix::libc;
 
@@ -15,9 +16,46 @@ use crate::sys;
 /// Room for the text of a few ids, on the stack.
 pub const SHORT_TEXT: usize = 256;
 
+/// The word that a command begins with: what its ids are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// A task or an IPC object.
+    Long,
+    /// A task.
+    Pid,
+    /// An IPC object of this kind.
+    Ipc(IpcKind),
+}
+
+impl Word {
+    const ALL: [Self; 5] = [
+        Self::Long,
+        Self::Pid,
+        Self::Ipc(IpcKind::MessageQueue),
+        Self::Ipc(IpcKind::SemaphoreSet),
+        Self::Ipc(IpcKind::SharedMemory),
+    ];
+
+    fn in_command(self) -> &'static str {
+        match self {
+            Self::Long => "LONG",
+            Self::Pid => "PID",
+            Self::Ipc(IpcKind::MessageQueue) => "MSG",
+            Self::Ipc(IpcKind::SemaphoreSet) => "SEM",
+            Self::Ipc(_) => "SHM",
+        }
+    }
+
+    /// How a read of the file says it.
+    fn in_state(self) -> &'static str {
+        if self == Self::Long { "LONGS" } else { self.in_command() }
+    }
+}
+
 /// The ids `first`, `first + 1`, and so on: a reader can tell whether a list that it sees is whole.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Ids {
+    pub word: Word,
     pub first: i64,
     pub count: usize,
 }
@@ -27,13 +65,21 @@ pub type State = Option<Ids>;
 
 impl fmt::Debug for Ids {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ids from {}", self.count, self.first)
+        write!(f, "{} {} ids from {}", self.count, self.word.in_command(), self.first)
     }
 }
 
 impl Ids {
+    pub const fn list(first: i64, count: usize) -> Self {
+        Self { word: Word::Long, first, count }
+    }
+
     pub fn one(id: i32) -> Self {
-        Self { first: id.into(), count: 1 }
+        Self::list(id.into(), 1)
+    }
+
+    pub fn with(self, word: Word) -> Self {
+        Self { word, ..self }
     }
 
     pub fn id(self, index: usize) -> i64 {
@@ -55,14 +101,32 @@ impl NextId {
 
     /// Arms `ids`. The text is made in `buffer`, whose length it must fit.
     pub fn arm(self, ids: Ids, buffer: &mut [u8]) -> sys::Result<()> {
+        self.command_with("", ids, buffer)
+    }
+
+    /// Reserves `ids`, each for an object of its own. The text is made in `buffer`.
+    pub fn reserve(self, ids: Ids, buffer: &mut [u8]) -> sys::Result<()> {
+        self.command_with("RESERVE ", ids, buffer)
+    }
+
+    fn command_with(self, verb: &str, ids: Ids, buffer: &mut [u8]) -> sys::Result<()> {
         let mut text = Cursor::new(buffer);
-        let mut whole = write!(text, "LONG{}", ids.count);
+        let mut whole = write!(text, "{verb}{}", ids.word.in_command());
+        // What can have one id alone has no count.
+        if !verb.is_empty() || !matches!(ids.word, Word::Ipc(_)) {
+            whole = whole.and_then(|()| write!(text, "{}", ids.count));
+        }
         for index in 0..ids.count {
             whole = whole.and_then(|()| write!(text, " {}", ids.id(index)));
         }
         whole.map_err(|_| Errno::EOVERFLOW)?;
         let len = usize::try_from(text.position()).map_err(|_| Errno::EOVERFLOW)?;
         self.command(&text.get_ref()[..len])
+    }
+
+    /// Closes the file. What it reserves is given back, unless a child has a copy of it.
+    pub fn close(self) {
+        sys::close(self.fd);
     }
 
     /// Arms a few ids, without a buffer.
@@ -106,15 +170,18 @@ fn read_state(fd: RawFd, buffer: &mut [u8]) -> sys::Result<State> {
     parse(&buffer[..len]).ok_or(Errno::EBADMSG)
 }
 
-/// Parses `UNSET\n`, or `LONGS (n) X0 ... X<n-1>\n` with ids that follow one another.
+/// Parses `UNSET\n`, or `LONGS (n) X0 ... X<n-1>\n`, or that with another word, with ids that follow
+/// one another.
 fn parse(text: &[u8]) -> Option<State> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
     if text == "UNSET" {
         return Some(None);
     }
-    let (count, list) = text.strip_prefix("LONGS (")?.split_once(") ")?;
+    let (word, list) = text.split_once(" (")?;
+    let word = Word::ALL.into_iter().find(|known| known.in_state() == word)?;
+    let (count, list) = list.split_once(") ")?;
     let mut list = list.split(' ').map(str::parse);
-    let ids = Ids { first: list.next()?.ok()?, count: count.parse().ok()? };
+    let ids = Ids::list(list.next()?.ok()?, count.parse().ok()?).with(word);
     let follow = (1..ids.count).all(|index| list.next() == Some(Ok(ids.id(index))));
     (follow && list.next().is_none()).then_some(Some(ids))
 }
@@ -127,14 +194,23 @@ mod tests {
     fn whole_lists_are_read() {
         assert_eq!(parse(b"UNSET\n"), Some(None));
         assert_eq!(parse(b"LONGS (1) 7\n"), Some(Some(Ids::one(7))));
-        assert_eq!(parse(b"LONGS (3) -1 0 1\n"), Some(Some(Ids { first: -1, count: 3 })));
+        assert_eq!(parse(b"LONGS (3) -1 0 1\n"), Some(Some(Ids::list(-1, 3))));
+        assert_eq!(parse(b"PID (2) 7 8\n"), Some(Some(Ids::list(7, 2).with(Word::Pid))));
+        let queue = Word::Ipc(IpcKind::MessageQueue);
+        assert_eq!(parse(b"MSG (1) 7\n"), Some(Some(Ids::one(7).with(queue))));
     }
 
     #[test]
     fn torn_lists_are_not() {
-        for text in
-            ["", "UNSET", "LONGS (2) 7\n", "LONGS (1) 7 8\n", "LONGS (2) 7 9\n", "LONGS (0) \n"]
-        {
+        for text in [
+            "",
+            "UNSET",
+            "LONG (1) 7\n",
+            "LONGS (2) 7\n",
+            "LONGS (1) 7 8\n",
+            "LONGS (2) 7 9\n",
+            "LONGS (0) \n",
+        ] {
             assert_eq!(parse(text.as_bytes()), None, "{text:?}");
         }
     }

@@ -18,6 +18,16 @@ pub const OWN: usize = 16;
 /// Ids that several threads of a scenario compete for.
 pub const SHARED: usize = 2;
 
+/// The first of the pids that victims reserve.
+pub const RESERVED_BY_VICTIMS: i64 = 800_000;
+
+/// The most ids that a thread reserves at once, and the first of those that no other one asks for.
+pub const MOST_RESERVED: usize = 1000;
+
+pub fn to_reserve(slot: usize) -> i64 {
+    3_600_000 + (slot * MOST_RESERVED) as i64
+}
+
 /// Slots beyond those of the threads, of which each victim has one.
 const VICTIMS: Range<usize> = 2 * SLOTS..2 * SLOTS + 40_000;
 

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
-use file::{Ids, NextId};
+use file::NextId;
 
 #[derive(Parser)]
 #[command(about = "Stress for /proc/<pid>/next_id; prints KTAP")]
@@ -50,7 +50,7 @@ enum Command {
     Faults,
     /// What a program does that was executed with ids armed
     #[command(hide = true)]
-    AfterExec { first: i64, count: usize },
+    AfterExec,
 }
 
 fn main() -> ExitCode {
@@ -64,9 +64,8 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
-    if let Command::AfterExec { first, count } = command {
-        let status = child::after_exec(Ids { first, count });
-        return Ok(ExitCode::from(u8::try_from(status)?));
+    if let Command::AfterExec = command {
+        return Ok(ExitCode::from(u8::try_from(child::after_exec())?));
     }
     ensure!(nix::unistd::geteuid().is_root(), "this must be run as root");
     NextId::open()

@@ -56,7 +56,7 @@ pub fn run_all(
         if env.scenario.killed {
             // All that is left of it is the initial pid namespace.
             let ids = env.own_ids().flat_map(|first| first..first + MAX_LEVELS as i64);
-            let checked = check_ids(tally, ids.map(|first| Ids { first, count: 1 }));
+            let checked = check_ids(tally, ids.map(|first| Ids::list(first, 1)));
             exit_status(env, checked);
         }
     }
@@ -141,8 +141,8 @@ fn run_as_init(env: Environment) -> Result<()> {
     while sys::wait(-1) != Err(Errno::ECHILD) {}
 
     remove_objects_of_victims()?;
-    let own = env.own_ids().map(|first| Ids { first, count: env.askable() });
-    let shared = ids::shared().map(|first| Ids { first, count: 1 });
+    let own = env.own_ids().map(|first| Ids::list(first, env.askable()));
+    let shared = ids::shared().map(|first| Ids::list(first, 1));
     check_ids(env.tally, own.chain(shared))
 }
 

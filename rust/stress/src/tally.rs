@@ -35,10 +35,12 @@ pub enum Count {
     Retries,
     /// Processes killed in the middle of their work.
     Kills,
+    /// Reservations that were made.
+    Reservations,
 }
 
 impl Count {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Arms,
         Self::Reads,
         Self::OthersRead,
@@ -50,6 +52,7 @@ impl Count {
         Self::Taken,
         Self::Retries,
         Self::Kills,
+        Self::Reservations,
     ];
 
     pub fn name(self) -> &'static str {
@@ -65,6 +68,7 @@ impl Count {
             Self::Taken => "taken",
             Self::Retries => "retries",
             Self::Kills => "kills",
+            Self::Reservations => "reservations",
         }
     }
 }

@@ -2,7 +2,6 @@
 
 //! A thread that arms ids, uses them, and knows what must come of it.
 
-use std::ffi::CString;
 use std::fmt;
 use std::io::Cursor;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +15,7 @@ use nix::libc;
 
 use crate::child::{self, status};
 use crate::environment::Environment;
-use crate::file::{Ids, NextId, State, read_other};
+use crate::file::{Ids, NextId, State, Word, read_other};
 use crate::ids::{self, MAX_IDS, OWN, PID_MAX, SHARED};
 use crate::scenario::SLOTS;
 use crate::sys::{self, Creation};
@@ -72,10 +71,13 @@ impl Worker {
             match self.random.u8(0..100) {
                 0..30 => self.rearm(),
                 30..34 => self.arm_many(),
-                34..40 => self.malformed(),
-                40..46 => self.read_others(),
-                46..62 => self.object(),
-                62..70 => self.shared_object(),
+                34..38 => self.malformed(),
+                38..42 => self.read_others(),
+                42..46 => self.other_kind(),
+                46..50 => self.reserve_pids(),
+                50..52 => self.reserve_objects(),
+                52..64 => self.object(),
+                64..70 => self.shared_object(),
                 70..80 => self.process(),
                 80..86 => self.shared_process(),
                 86..89 => self.process_with_set_tid(),
@@ -132,7 +134,8 @@ impl Worker {
 
     fn any_of(&mut self, mut lists: impl Iterator<Item = i64>) -> Ids {
         let first = lists.nth(self.random.usize(..OWN)).unwrap_or_default();
-        Ids { first, count: self.random.usize(1..=self.env.askable()) }
+        let word = if self.random.bool() { Word::Long } else { Word::Pid };
+        Ids::list(first, self.random.usize(1..=self.env.askable())).with(word)
     }
 
     fn rearm(&mut self) {
@@ -154,7 +157,7 @@ impl Worker {
                 .choice(&[32, 33, 64, 511, 512, 513, 544, 545, 1056, 1057])
                 .unwrap_or(&32),
         };
-        let ids = Ids { first: self.random.i64(-1000..1_000_000), count };
+        let ids = Ids::list(self.random.i64(-1000..1_000_000), count);
         self.arm(ids);
         self.check("arming many");
         if self.random.bool() {
@@ -204,10 +207,148 @@ impl Worker {
         let kind = IpcKind::ALL[self.random.usize(..3)];
         let index = 512 + (self.slot * OWN + self.random.usize(..OWN)) as i32;
         let id = ids::of_object(self.random.u16(..), index);
-        self.arm(Ids::one(id));
+        let word = if self.random.bool() { Word::Long } else { Word::Ipc(kind) };
+        self.arm(Ids::one(id).with(word));
         match sys::create_object(kind) {
             Ok(got) => self.created(kind, id, got),
             Err(errno) => self.fail(format_args!("{kind:?} {id}: {errno}")),
+        }
+    }
+
+    /// Arms for one kind, and creates an object of another, which neither uses it nor fails.
+    fn other_kind(&mut self) {
+        let kind = IpcKind::ALL[self.random.usize(..3)];
+        let other = IpcKind::ALL[self.random.usize(..3)];
+        let ids = if kind == other {
+            self.own_ids().with(Word::Pid)
+        } else {
+            Ids::one(ids::of_object(self.random.u16(..), 511)).with(Word::Ipc(other))
+        };
+        self.arm(ids);
+        match sys::create_object(kind) {
+            Ok(got) => {
+                self.count(Count::Objects);
+                self.check("creating an object of another kind");
+                if let Err(errno) = sys::remove_object(kind, got) {
+                    self.fail(format_args!("cannot remove {kind:?} {got}: {errno}"));
+                }
+            }
+            Err(errno) => self.fail(format_args!("{kind:?}, with {ids:?} armed: {errno}")),
+        }
+        self.reset();
+    }
+
+    /// Reserves pids, which no process gets then that does not ask for one by name.
+    fn reserve_pids(&mut self) {
+        self.reset();
+        // Those just ahead of the kernel may be in use, or reserved by others.
+        let ahead = self.random.bool();
+        let ids = if ahead {
+            let Some(pid) = self.unnamed_process() else { return };
+            let count = self.random.usize(1..=32);
+            Ids::list(i64::from(pid) + self.random.i64(1..16), count).with(Word::Pid)
+        } else {
+            let count = self.random.usize(1..=ids::MOST_RESERVED);
+            Ids::list(ids::to_reserve(self.slot), count).with(Word::Pid)
+        };
+        let Some(file) = self.reserve(ids, ahead) else { return };
+        if file.reserve(ids, &mut self.buffer) != Err(Errno::EBUSY) {
+            self.fail(format_args!("{ids:?} are reserved a second time"));
+        }
+        for _ in 0..self.random.usize(1..4) {
+            let Some(pid) = self.unnamed_process() else { break };
+            if (ids.first..ids.id(ids.count)).contains(&pid.into()) {
+                self.fail(format_args!("process {pid} was not to be one of {ids:?}"));
+            }
+        }
+        let named = ids.id(self.random.usize(..ids.count));
+        let named = Ids::list(named, 1).with(Word::Pid);
+        self.arm(named);
+        match self.create(Creation::Fork, &|| child::check(named, false)) {
+            Ok(pid) => {
+                self.armed = None;
+                self.check_process(pid, named);
+            }
+            Err(errno) => self.fail(format_args!("a process with the reserved {named:?}: {errno}")),
+        }
+        self.check("creating a process with a reserved id");
+        file.close();
+    }
+
+    /// Reserves ids of IPC objects.
+    fn reserve_objects(&mut self) {
+        self.reset();
+        let kind = IpcKind::ALL[self.random.usize(..3)];
+        let first = 2048 + (self.slot * OWN) as i64;
+        let ids = Ids::list(first, self.random.usize(1..=OWN)).with(Word::Ipc(kind));
+        let Some(file) = self.reserve(ids, false) else { return };
+        match sys::create_object(kind) {
+            Ok(got) => {
+                if (ids.first..ids.id(ids.count)).contains(&i64::from(got & 0x7fff)) {
+                    self.fail(format_args!("{kind:?} {got} was not to be one of {ids:?}"));
+                }
+                if let Err(errno) = sys::remove_object(kind, got) {
+                    self.fail(format_args!("cannot remove {kind:?} {got}: {errno}"));
+                }
+            }
+            Err(errno) => self.fail(format_args!("{kind:?}: {errno}")),
+        }
+        let id = ids::of_object(self.random.u16(..), first as i32);
+        self.arm(Ids::one(id).with(Word::Ipc(kind)));
+        match sys::create_object(kind) {
+            Ok(got) => self.created(kind, id, got),
+            Err(errno) => self.fail(format_args!("the reserved {kind:?} {id}: {errno}")),
+        }
+        file.close();
+    }
+
+    /// Reserves `ids` by a file of its own. Others may be in the way where `contended`; else only
+    /// a child that was forked meanwhile, and has a copy of the file that held them before.
+    fn reserve(&mut self, ids: Ids, contended: bool) -> Option<NextId> {
+        let file = match NextId::open() {
+            Ok(file) => file,
+            Err(errno) => {
+                self.fail(format_args!("cannot open next_id: {errno}"));
+                return None;
+            }
+        };
+        let mut tries = 0..20_000;
+        loop {
+            match file.reserve(ids, &mut self.buffer) {
+                Ok(()) => {
+                    self.count(Count::Reservations);
+                    return Some(file);
+                }
+                Err(Errno::EBUSY) if contended => {
+                    self.count(Count::Taken);
+                    break;
+                }
+                Err(Errno::EBUSY) if tries.next().is_some() => sys::sleep(1000),
+                // The namespace is being killed, and this thread too.
+                Err(Errno::ENOMEM) if self.env.scenario.killed => break,
+                Err(errno) => {
+                    self.fail(format_args!("cannot reserve {ids:?}: {errno}"));
+                    break;
+                }
+            }
+        }
+        file.close();
+        None
+    }
+
+    /// Creates a process whose id the kernel chooses, waits for it, and returns the id.
+    fn unnamed_process(&mut self) -> Option<i32> {
+        match self.create(Creation::Fork, &|| status::OK) {
+            Ok(pid) => {
+                if let Err(errno) = sys::wait(pid) {
+                    self.fail(format_args!("cannot wait for {pid}: {errno}"));
+                }
+                Some(pid)
+            }
+            Err(errno) => {
+                self.fail(format_args!("fork: {errno}"));
+                None
+            }
         }
     }
 
@@ -296,7 +437,7 @@ impl Worker {
     fn shared_process(&mut self) {
         let number = self.random.usize(..SHARED);
         let first = ids::shared().nth(number).unwrap_or_default();
-        let ids = Ids { first, count: 1 };
+        let ids = Ids::list(first, 1);
         let time = self.random.u32(..500);
         self.arm(ids);
         match self.create(Creation::Fork, &|| {
@@ -392,7 +533,7 @@ impl Worker {
             }
             1 | 2 => {
                 let first = beyond[self.random.usize(..beyond.len())];
-                self.arm(Ids { first, count: 1 });
+                self.arm(Ids::list(first, 1));
                 self.want_refusal("an id out of range", Errno::EINVAL);
             }
             3 => {
@@ -407,8 +548,7 @@ impl Worker {
         let kind = IpcKind::ALL[self.random.usize(..3)];
         let first =
             *self.random.choice(&[i64::MIN, -1, 1 << 31, (1 << 32) + 7, i64::MAX]).unwrap_or(&-1);
-        let ids =
-            if self.random.bool() { Ids { first, count: 1 } } else { Ids { first: 7, count: 2 } };
+        let ids = if self.random.bool() { Ids::list(first, 1) } else { Ids::list(7, 2) };
         self.arm(ids);
         match sys::create_object(kind) {
             Err(Errno::EINVAL) => self.count(Count::Refusals),
@@ -417,15 +557,10 @@ impl Worker {
         self.check("an object that was refused");
     }
 
-    /// Arms in a child, which executes a program, which uses it.
+    /// Arms in a child, which executes a program, for which nothing is armed.
     fn program(&mut self) -> Result<()> {
         let ids = self.own_ids();
-        let arguments =
-            ["stress".into(), "after-exec".into(), ids.first.to_string(), ids.count.to_string()];
-        let arguments =
-            arguments.map(CString::new).into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
-        let mut argv = arguments.iter().map(|argument| argument.as_ptr()).collect::<Vec<_>>();
-        argv.push(std::ptr::null());
+        let argv = [c"stress".as_ptr(), c"after-exec".as_ptr(), std::ptr::null()];
         let program = self.env.program;
         self.reset();
         let child = || {
