@@ -5,7 +5,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nextid::{IpcKind, MessageQueue, NextId, Pids, SemaphoreSet, SharedMemory};
 use nix::unistd::{Pid, getpid};
 use serde::Serialize;
@@ -16,6 +16,9 @@ use crate::{method, report, reserve};
 
 /// Runs a program in a process with chosen ids, or with ids above a limit, and returns how it ended.
 pub fn run(fallback: bool, run: &Run) -> Result<ExitCode> {
+    if let (Some(limit), Some(&pid)) = (run.above, run.pids.first()) {
+        ensure!(pid > limit, "--pid {pid} is not above {limit}");
+    }
     let program = Program::new(&run.command)?;
     let _held = run.above.map(|limit| reserve::pids_up_to(limit, fallback)).transpose()?;
     let child = if run.pids.is_empty() {

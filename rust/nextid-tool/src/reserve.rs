@@ -17,40 +17,44 @@ use crate::restore;
 
 /// Holds the ids of `options` while their program runs, and returns how that ended.
 pub fn reserve(options: &Reserve) -> Result<ExitCode> {
-    let mut ids = Vec::from(options.ids.lists().map(|(kind, ids)| (kind, ids.to_vec())));
-    if let Some(dump) = &options.dump {
-        let dump = restore::read(dump, &[])?;
-        let pids = pids(&dump);
-        ensure!(
-            !pids.is_empty(),
-            "nothing is to be reserved: the tree is restored in a pid namespace of its own, where \
-             nothing else is"
-        );
-        ids.push((Kind::Task, pids));
-    }
+    let dumped = match &options.dump {
+        Some(dump) => pids(&restore::read(dump, &[])?),
+        None => BTreeSet::new(),
+    };
+    let lists = options.ids.lists().map(|(kind, ids)| {
+        // One that is told twice is meant once.
+        let mut ids: BTreeSet<i64> = ids.iter().copied().collect();
+        if kind == Kind::Task {
+            ids.extend(&dumped);
+        }
+        (kind, Vec::from_iter(ids))
+    });
+    ensure!(
+        lists.iter().any(|(_, ids)| !ids.is_empty()),
+        "nothing is to be reserved: the tree is restored in a pid namespace of its own, where \
+         nothing else is"
+    );
     let program = Program::new(&options.command)?;
-    let _held = Reservation::new(ids.iter().map(|(kind, ids)| (*kind, &**ids)))?;
+    let _held = Reservation::new(lists.iter().map(|(kind, ids)| (*kind, &**ids)))?;
     // The program does not inherit it. Else each daemon that it leaves would keep the ids.
     program::wait(program.start()?)
 }
 
 /// The ids that the tasks of a dump take in the pid namespace of who restores it: also those of groups
 /// and sessions whose leader has ended.
-fn pids(dump: &Dump) -> Vec<i64> {
+fn pids(dump: &Dump) -> BTreeSet<i64> {
     let first = &dump.processes[0];
     if dump.own_pid_namespace && first.pid == 1 {
-        return Vec::new();
+        return BTreeSet::new();
     }
-    let tasks: BTreeSet<i32> = dump
+    let tasks = dump
         .processes
         .iter()
-        .flat_map(|process| process.threads.iter().map(|it| it.tid).chain([process.pid]))
-        .collect();
+        .flat_map(|process| process.threads.iter().map(|it| it.tid).chain([process.pid]));
     // Those of the first process are those of who restores it, where nothing in the tree leads them.
     let outer = [0, first.group, first.session];
     let led = dump.processes.iter().flat_map(|process| [process.group, process.session]);
-    let led = led.filter(|id| !outer.contains(id));
-    tasks.iter().copied().chain(led).collect::<BTreeSet<_>>().into_iter().map(i64::from).collect()
+    tasks.chain(led.filter(|id| !outer.contains(id))).map(i64::from).collect()
 }
 
 /// Sees to it that the kernel chooses no pid up to `limit`, as long as what is returned is there.
@@ -104,13 +108,14 @@ mod tests {
     fn ids_of_threads_and_of_leaders_that_have_ended_are_taken() {
         let processes =
             vec![process(50, 40, 40, &[55]), process(51, 53, 52, &[]), process(60, 0, 0, &[])];
-        assert_eq!(pids(&dump(processes, false)), [50, 51, 52, 53, 55, 60]);
+        let expected = [50, 51, 52, 53, 55, 60];
+        assert_eq!(pids(&dump(processes, false)), BTreeSet::from(expected));
     }
 
     #[test]
     fn nothing_is_taken_by_a_tree_with_a_pid_namespace_of_its_own() {
         assert!(pids(&dump(vec![process(1, 1, 1, &[])], true)).is_empty());
         // But one that was only a part of such a namespace is restored where its restorer is.
-        assert_eq!(pids(&dump(vec![process(7, 7, 7, &[])], true)), [7]);
+        assert_eq!(pids(&dump(vec![process(7, 7, 7, &[])], true)), BTreeSet::from([7]));
     }
 }

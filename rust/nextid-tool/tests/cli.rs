@@ -301,7 +301,8 @@ fn reserve(ids: &str, script: &str) -> io::Result<Output> {
 fn reserve_holds_ids() -> Outcome {
     let pid = free_pid();
     let ids = format!("--pid {pid} --shm 98331");
-    let output = reserve(&ids, &format!("$1 who {ids}; exit 7"))?;
+    // One that is told twice is meant once.
+    let output = reserve(&format!("{ids} {ids}"), &format!("$1 who {ids}; exit 7"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let is_told = text.contains(&format!("{pid} is reserved by process "))
         && text.contains("shared memory segment 98331 is reserved by process ")
@@ -320,7 +321,7 @@ fn reserve_all_or_nothing() -> Outcome {
     let (own, free) = (std::process::id(), free_pid());
     let output = reserve(&format!("--pid {free} --pid {own}"), "echo it runs")?;
     let message = format!(
-        "cannot reserve process or thread id {free} {own}: one of them is in use\n  {own} is in use \
+        "cannot reserve process or thread id {own} {free}: one of them is in use\n  {own} is in use \
          by process {own} ("
     );
     expect_error(&output, 5, &message)?;

@@ -2,6 +2,7 @@
 
 //! What can go wrong, told apart.
 
+use std::collections::HashSet;
 use std::{fmt, io};
 
 use nix::errno::Errno;
@@ -129,7 +130,7 @@ pub enum Error {
 
     /// An id is in use, or reserved where it was to be reserved (`EBUSY`). [`Error::holders`] finds
     /// out by whom.
-    #[error("cannot {action}{}: {}", with_ids(*action, ids), in_use(ids))]
+    #[error("cannot {action}{}: {}", with_ids(*action, ids), in_use(*action, ids))]
     Taken {
         /// What was refused.
         action: Action,
@@ -249,8 +250,15 @@ fn missing_capability(action: Action) -> &'static str {
     }
 }
 
-fn in_use(ids: &Ids) -> &'static str {
-    if ids.len() == 1 { "in use" } else { "one of them is in use" }
+fn in_use(action: Action, ids: &Ids) -> &'static str {
+    let is_reserving = matches!(action, Action::Reserve(_));
+    match ids.len() {
+        1 => "in use",
+        count if is_reserving && ids.iter().collect::<HashSet<_>>().len() < count => {
+            "one of them is given twice"
+        }
+        _ => "one of them is in use",
+    }
 }
 
 fn range(action: Action, ids: &Ids) -> &'static str {
@@ -315,6 +323,15 @@ mod tests {
             "cannot create a semaphore set with id 1: the number of semaphores must be 1 or more, \
              and within kernel.sem"
         );
+    }
+
+    #[test]
+    fn an_id_that_is_reserved_twice_is_told() {
+        let action = Action::Reserve(Kind::Task);
+        let refused = |ids: &[i64]| Error::Taken { action, ids: ids.into() }.to_string();
+        assert_eq!(refused(&[7]), "cannot reserve process or thread id 7: in use");
+        let message = "cannot reserve process or thread id 7 8 7: one of them is given twice";
+        assert_eq!(refused(&[7, 8, 7]), message);
     }
 
     #[test]
