@@ -8,59 +8,18 @@
 pub mod oracle;
 
 mod bare_tests;
+mod command;
 mod list_tests;
 mod map_tests;
 
 // The modules `list`, `map` and `parser`.
 include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
-use kernel::alloc::{AllocError, GFP_KERNEL_ACCOUNT};
+use kernel::alloc::GFP_KERNEL_ACCOUNT;
 
+pub use command::{Command, Errno};
 use list::IdList;
-use parser::{Action, Kind, ParseError, Parser};
-
-/// What a text asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// To disarm.
-    Reset,
-    /// To arm these ids for an object of the kind that this word names.
-    Arm(&'static str, Vec<isize>),
-    /// To reserve these ids, each for an object of the kind that this word names.
-    Reserve(&'static str, Vec<isize>),
-}
-
-/// What a refused command gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::upper_case_acronyms)]
-pub enum Errno {
-    /// The text is not a command.
-    EINVAL,
-    /// An id does not fit a `long`.
-    ERANGE,
-    /// More ids are asked for than can be.
-    E2BIG,
-    /// Memory is short.
-    ENOMEM,
-    /// The writer must not ask for an id.
-    EPERM,
-}
-
-impl From<ParseError> for Errno {
-    fn from(error: ParseError) -> Self {
-        match error {
-            ParseError::Malformed => Self::EINVAL,
-            ParseError::IdOutOfRange => Self::ERANGE,
-            ParseError::TooManyIds => Self::E2BIG,
-        }
-    }
-}
-
-impl From<AllocError> for Errno {
-    fn from(_: AllocError) -> Self {
-        Self::ENOMEM
-    }
-}
+use parser::{Action, Kind, Parser};
 
 /// Reads a command that arrives in `pieces`. An id is let in only if `may_arm` says so.
 ///

@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::{Command, Errno};
+use crate::command::{Command, Errno};
 
 /// G3: the most ids that one command may ask for.
 const MAX_IDS: i128 = 65536;

@@ -19,9 +19,10 @@ use flate2::bufread::MultiGzDecoder;
 use prost::Message;
 use tar::{Entries, Entry};
 
+use crate::error::{Error, Problem, Result};
+use crate::layout::{CHECKPOINT, INVENTORY, PARENT};
 use crate::proto::PagemapHead;
-use crate::source::{CHECKPOINT, INVENTORY, PARENT, Section};
-use crate::{Error, Problem, Result};
+use crate::section::Section;
 
 /// The most bytes that may stand between two files, before the names of either: the headers of tar,
 /// long names and extended attributes.

@@ -4,7 +4,10 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// What is wrong with an image, and where.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,13 @@ pub struct Error {
     pub offset: Option<u64>,
     /// What is wrong.
     pub problem: Problem,
+}
+
+impl Error {
+    /// The file at `path` cannot be used.
+    pub(crate) fn at(path: &Path, error: io::Error) -> Self {
+        Self { path: path.to_owned(), offset: None, problem: error.into() }
+    }
 }
 
 /// How a place in a file is told.

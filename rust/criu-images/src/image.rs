@@ -6,8 +6,9 @@ use std::io::{BufReader, Read};
 
 use prost::Message;
 
-use crate::source::{Images, Section};
-use crate::{Error, Problem, Result};
+use crate::error::{Error, Problem, Result};
+use crate::section::Section;
+use crate::source::Images;
 
 /// The number that all images but the inventory begin with.
 const COMMON_MAGIC: u32 = 0x5456_4319;

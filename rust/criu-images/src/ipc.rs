@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::Result;
+use crate::error::Result;
 use crate::image::{Image, Magic};
 use crate::pages::{Contents, PAGE_SIZE};
 use crate::proto::{

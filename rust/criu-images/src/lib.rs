@@ -21,11 +21,13 @@ mod archive;
 mod error;
 mod image;
 mod ipc;
+mod layout;
 mod pages;
+mod section;
 mod source;
 mod tree;
 
-pub use error::{Error, Problem};
+pub use error::{Error, Problem, Result};
 pub use ipc::{Ipc, Limit, Message, MessageQueue, Permissions, Segment, SemaphoreSet};
 pub use pages::PAGE_SIZE;
 pub use source::Images;
@@ -39,9 +41,6 @@ use proto::TaskKobjIdsEntry;
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/_.rs"));
 }
-
-/// A result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
 
 /// The versions of the image format that are read: `CRTOOLS_IMAGES_V1_1` and `CRTOOLS_IMAGES_V1_2`.
 const VERSIONS: [u32; 2] = [2, 3];
@@ -69,7 +68,7 @@ impl Dump {
     ///
     /// Where there are no images, or images that are malformed or beyond what this crate reads.
     pub fn read(images: &Images) -> Result<Self> {
-        let mut inventory = Image::open(images, source::INVENTORY, Magic::Inventory)?;
+        let mut inventory = Image::open(images, layout::INVENTORY, Magic::Inventory)?;
         let entry: proto::InventoryEntry = inventory.only_entry()?;
         let version = entry.img_version;
         if !VERSIONS.contains(&version) {

@@ -8,10 +8,11 @@ use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::error::{Error, Problem, Result};
 use crate::image::{Image, Magic};
 use crate::proto::{PagemapEntry, PagemapHead};
-use crate::source::{Images, Section};
-use crate::{Error, Problem, Result};
+use crate::section::Section;
+use crate::source::Images;
 
 /// The size of a page, in bytes: x86's, and the usual one elsewhere.
 pub const PAGE_SIZE: u64 = 4096;

@@ -4,9 +4,8 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -15,16 +14,9 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::archive::Archive;
-use crate::{Error, Problem, Result};
-
-/// The image that each dump has.
-pub const INVENTORY: &str = "inventory.img";
-
-/// Where the engines of containers put the images, in what they export.
-pub const CHECKPOINT: &str = "checkpoint";
-
-/// The link to the dump that this one builds on.
-pub const PARENT: &str = "parent";
+use crate::error::{Error, Problem, Result};
+use crate::layout::{CHECKPOINT, INVENTORY, PARENT};
+use crate::section::Section;
 
 /// The most dumps that build on each other. A link that leads back to itself has no end.
 const MAX_CHAIN: usize = 1000;
@@ -62,7 +54,7 @@ impl Images {
     ///
     /// Where it is neither, cannot be read, or has no images.
     pub fn open(path: &Path) -> Result<Self> {
-        let failed = |errno: Errno| error_at(path, io::Error::from(errno));
+        let failed = |errno: Errno| Error::at(path, io::Error::from(errno));
         let place = match open_folder(AT_FDCWD, path) {
             Ok(folder) => Place::Folder(with_images(folder, path)?),
             Err(Errno::ENOTDIR) => {
@@ -105,7 +97,7 @@ impl Images {
             Place::Folder(folder) => match open_file(folder, Path::new(name)) {
                 Ok(file) => Section::whole(file, path).map(Some),
                 Err(Errno::ENOENT) => Ok(None),
-                Err(errno) => Err(error_at(&path, io::Error::from(errno))),
+                Err(errno) => Err(Error::at(&path, io::Error::from(errno))),
             },
             Place::Archive(archive, folder) => Ok(archive.find(&folder.join(name), path)),
         }
@@ -113,7 +105,7 @@ impl Images {
 
     /// The error that a file is not there.
     pub(crate) fn missing(&self, name: &str) -> Error {
-        error_at(&self.path_of(name), Errno::ENOENT.into())
+        Error::at(&self.path_of(name), Errno::ENOENT.into())
     }
 
     /// The images that these build on.
@@ -154,10 +146,6 @@ pub fn path_in(archive: &Path, file: &Path) -> PathBuf {
     path.into()
 }
 
-fn error_at(path: &Path, error: io::Error) -> Error {
-    Error { path: path.to_owned(), offset: None, problem: error.into() }
-}
-
 fn open_folder(from: impl AsFd, path: &Path) -> nix::Result<OwnedFd> {
     openat(from, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
@@ -187,83 +175,5 @@ fn with_images(folder: OwnedFd, path: &Path) -> Result<OwnedFd> {
                 "no dump of CRIU: there is neither {INVENTORY} nor {CHECKPOINT}/{INVENTORY} in it"
             )),
         }),
-    }
-}
-
-/// A file, or the part of an archive that is one.
-#[derive(Debug)]
-pub struct Section {
-    file: Arc<File>,
-    start: u64,
-    length: u64,
-    /// Where the next read begins, counted from `start`.
-    position: u64,
-    path: PathBuf,
-}
-
-impl Section {
-    /// All of a file, which has to be a regular one.
-    pub fn whole(file: File, path: PathBuf) -> Result<Self> {
-        let metadata = file.metadata().map_err(|error| error_at(&path, error))?;
-        if !metadata.is_file() {
-            let problem = Problem::Invalid("this is no regular file".to_owned());
-            return Err(Error { path, offset: None, problem });
-        }
-        Ok(Self::part(Arc::new(file), 0, metadata.len(), path))
-    }
-
-    /// A part of a file.
-    pub fn part(file: Arc<File>, start: u64, length: u64, path: PathBuf) -> Self {
-        Self { file, start, length, position: 0, path }
-    }
-
-    /// How many bytes it has.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Fills `bytes` from what begins at `offset`.
-    pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
-        let read = if offset.saturating_add(bytes.len() as u64) <= self.length {
-            self.file.read_exact_at(bytes, self.start + offset)
-        } else {
-            Err(io::ErrorKind::UnexpectedEof.into())
-        };
-        read.map_err(|error| Error {
-            path: self.path.clone(),
-            offset: Some(offset),
-            problem: error.into(),
-        })
-    }
-}
-
-impl Read for Section {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.length - self.position).unwrap_or(usize::MAX);
-        let length = bytes.len().min(left);
-        let read = self.file.read_at(&mut bytes[..length], self.start + self.position)?;
-        self.position += read as u64;
-        Ok(read)
-    }
-}
-
-impl Seek for Section {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
-            SeekFrom::End(by) => self.length.checked_add_signed(by),
-        };
-        match position.filter(|&position| position <= self.length) {
-            Some(position) => {
-                self.position = position;
-                Ok(position)
-            }
-            None => Err(io::ErrorKind::InvalidInput.into()),
-        }
     }
 }

@@ -4,10 +4,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::error::{Problem, Result};
 use crate::image::{Image, Magic};
 use crate::proto::{CoreEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::source::Images;
-use crate::{Problem, Result};
 
 /// The most pids that Linux has, `PID_MAX_LIMIT`.
 const MAX_PID: u32 = 4 << 20;

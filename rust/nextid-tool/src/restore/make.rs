@@ -32,7 +32,7 @@ use nix::sys::wait::{Id as WaitId, WaitPidFlag, wait, waitid, waitpid};
 use nix::unistd::{self, Pid};
 
 use super::ipc::Attachment;
-use super::new_namespace;
+use super::namespace;
 use super::plan::{Node, Plan};
 use crate::failure::{self, Remote};
 use crate::program;
@@ -56,7 +56,7 @@ pub fn make<'a>(
     let ((even_gate, even_key), (odd_gate, odd_key)) = (pipe()?, pipe()?);
     program::reset_sigchld()?;
     if dump.own_pid_namespace {
-        new_namespace("a pid", CloneFlags::CLONE_NEWPID)?;
+        namespace::enter_new("a pid", CloneFlags::CLONE_NEWPID)?;
     } else {
         // What is left of a tree whose first process is gone is to be found: see `Tree::drop()`.
         prctl::set_child_subreaper(true)?;

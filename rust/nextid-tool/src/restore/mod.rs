@@ -6,6 +6,7 @@ mod check;
 mod huge_pages;
 mod ipc;
 mod make;
+mod namespace;
 mod plan;
 mod view;
 
@@ -20,11 +21,11 @@ use anyhow::{Context, Error, Result};
 use criu_images::{Dump, Images, Problem};
 use indicatif::{ProgressBar, ProgressStyle};
 use nextid::{Holder, Kind, holders};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::wait::waitpid;
 
 use crate::cli::{Join, Restore};
-use crate::failure::{self, InUse, NoNamespace};
+use crate::failure::{self, InUse};
 use crate::method;
 use crate::report::{self, BAD, NOTE};
 use ipc::{Namespace, Objects};
@@ -108,7 +109,7 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
             if objects > 0 {
                 tell_of_new_ipc_namespace();
             }
-            new_namespace("an IPC", CloneFlags::CLONE_NEWIPC)?;
+            namespace::enter_new("an IPC", CloneFlags::CLONE_NEWIPC)?;
         }
         made = ipc::restore(&mut next, ipc, namespace, || bar.inc(1))?;
     }
@@ -132,11 +133,6 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
         waitpid(first, None)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Moves this process to a namespace of its own, or its children, where `flag` is of pid namespaces.
-fn new_namespace(kind: &'static str, flag: CloneFlags) -> Result<()> {
-    unshare(flag).map_err(|error| NoNamespace { kind, error }.into())
 }
 
 /// Tells that objects which others in this IPC namespace may look for get one of their own.
