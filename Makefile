@@ -77,5 +77,5 @@ clean: ## remove what is derived in the checkout
 	rm -rf results rust/target rust/fuzz/target rust/fuzz/artifacts rust/fuzz/coverage
 
 distclean: clean ## remove the cache as well: sources, tree, builds, tools
-	@bash -c '. "$$0"; say "rm -rf $$CACHE $$CACHE-apart-*"; chmod -f u+rwx "$$CACHE"-apart-*/scratch/work || true; \
-		rm -rf "$$CACHE"{,-apart-*}' qemu/lib/common.bash
+	@bash -c '. "$$0"; say "rm -rf $$CACHE $$CACHE-scratch-*"; chmod -f u+rwx "$$CACHE"-scratch-*/work/work || true; \
+		rm -rf "$$CACHE"{,-scratch-*}' qemu/lib/common.bash

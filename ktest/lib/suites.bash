@@ -1,6 +1,8 @@
-# Sourced by ktest/run: for each suite, what has to be built before (prepare_NAME), and the tests (suite_NAME), which
-# print KTAP and succeed even where tests fail.
+# Sourced by ktest/run: for each suite, what has to be built before (prepare_NAME), and the tests
+# (suite_NAME), which print KTAP and succeed even where tests fail.
 # shellcheck shell=bash disable=SC2153
+# shellcheck source=ktest/lib/ktap.bash
+. "$TOP/ktest/lib/ktap.bash"
 # shellcheck source=ktest/lib/judge.bash
 . "$TOP/ktest/lib/judge.bash"
 
@@ -10,14 +12,17 @@ prepare_host() {
 		cargo test --no-run --workspace --manifest-path "$TOP/rust/Cargo.toml"
 }
 suite_host() {
-	{ cargo test --no-fail-fast --workspace --manifest-path "$TOP/rust/Cargo.toml" 2>&1 || true; } | "$TOP/ktest/lib/cargo-ktap"
+	{ cargo test --no-fail-fast --workspace --manifest-path "$TOP/rust/Cargo.toml" 2>&1 || true; } |
+		"$TOP/ktest/lib/cargo-ktap"
 }
 
 # fuzz: the fuzz targets for a minute; fuzz-long: for FUZZ_SECONDS, and what they cover.
 prepare_fuzz() {
-	[[ $("$TOOLS/bin/cargo-fuzz" --version 2>/dev/null) == "cargo-fuzz $CARGO_FUZZ" ]] ||
+	if [[ $("$TOOLS/bin/cargo-fuzz" --version 2>/dev/null) != "cargo-fuzz $CARGO_FUZZ" ]]; then
 		stage "building cargo-fuzz $CARGO_FUZZ" "$LOGS/cargo-fuzz.log" 110 \
-			cargo install --locked --force --root "$TOOLS" --target-dir "$CACHE/cargo/cargo-fuzz" "cargo-fuzz@$CARGO_FUZZ"
+			cargo install --locked --force --root "$TOOLS" --target-dir "$CACHE/cargo/cargo-fuzz" \
+			"cargo-fuzz@$CARGO_FUZZ" || return
+	fi
 	stage "building the fuzz targets" "$LOGS/fuzz-build.log" 0 "$TOP/ktest/fuzz" build
 }
 prepare_fuzz-long() { prepare_fuzz; }
@@ -33,48 +38,46 @@ suite_kunit-vng() { in_guest --backend vng "$TOP/ktest/guest/kunit"; }
 suite_kunit-uml() { in_guest --backend uml "$TOP/ktest/guest/kunit"; }
 
 # kselftest: tools/testing/selftests/nextid, by kselftest's own runner.
-kselftest=$CACHE/kselftest-$TREE_NAME
+kselftest() { printf '%s\n' "$CACHE/kselftest-$TREE_NAME${1:+-$1}"; }
 install_kselftest() { # INTO MAKE-ARGUMENT...
 	local config=("${CONFIG[@]}")
 	"$TOP/qemu/build" "${CONFIG[@]}" || return
 	# Their makefiles do not know UML, for which they are the same.
-	[[ " ${CONFIG[*]} " != *" uml "* ]] || config=()
+	if [[ " ${CONFIG[*]} " == *" uml "* ]]; then config=(); fi
 	rm -rf "$1/nextid" # else a test that is no more would go on to run
-	"$TOP/qemu/build" "${config[@]}" kselftest-install TARGETS=nextid FORCE_TARGETS=1 INSTALL_PATH="$1" "${@:2}"
+	"$TOP/qemu/build" "${config[@]}" kselftest-install TARGETS=nextid FORCE_TARGETS=1 \
+		INSTALL_PATH="$1" "${@:2}"
 }
 run_kselftest() { # FOLDER
-	# The runner marks the lines of a test program as comments; indented, they are the subtests they are.
+	# The runner marks the lines of a test program as comments; indented, they are the subtests they
+	# are.
 	in_guest "$1/run_kselftest.sh" --override-timeout 300 | sed -u 's/^\( *\)# \(.*\)/\1    \2/'
 }
-prepare_kselftest() { install_kselftest "$kselftest"; }
-suite_kselftest() { run_kselftest "$kselftest"; }
+prepare_kselftest() { install_kselftest "$(kselftest)"; }
+suite_kselftest() { run_kselftest "$(kselftest)"; }
 
 # kselftest-32: the same as 32-bit programs.
 prepare_kselftest-32() {
-	install_kselftest "$kselftest-32" BUILD="$kselftest-32/build" USERCFLAGS=-m32 USERLDFLAGS=-m32
+	install_kselftest "$(kselftest 32)" BUILD="$(kselftest 32)/build" USERCFLAGS=-m32 USERLDFLAGS=-m32
 }
-suite_kselftest-32() { run_kselftest "$kselftest-32"; }
+suite_kselftest-32() { run_kselftest "$(kselftest 32)"; }
 
 # arm64: KUnit and the kselftests, in an arm64 machine under QEMU.
 prepare_arm64() {
 	CONFIG+=(--backend arm64)
-	install_kselftest "$kselftest-arm64" \
+	install_kselftest "$(kselftest arm64)" \
 		USERCFLAGS="${ARM64_PROGRAM[*]}" USERLDFLAGS="${ARM64_PROGRAM[*]}"
 }
-suite_arm64() { judged "$TOP/qemu/arm64" "${CONFIG[@]}" "$kselftest-arm64" "$RESULTS/arm64.console"; }
+suite_arm64() { judged "$TOP/qemu/arm64" "${CONFIG[@]}" "$(kselftest arm64)" "$RESULTS/arm64.console"; }
 
 # off: without the option, which takes --config off, there is nothing of it.
 prepare_off() { "$TOP/qemu/build" "${CONFIG[@]}"; }
 suite_off() {
-	# shellcheck disable=SC2016 # for the guest
-	in_guest sh -c 'printf "KTAP version 1\n1..2\n"
-		[ -e /proc/self/next_id ] || [ -e /proc/self/task/$$/next_id ] && printf "not "; echo "ok 1 no file"
-		# Packet sockets have one of the kind.
-		grep -E "next_?id" /proc/kallsyms | grep -vw fanout_next_id && printf "not "; echo "ok 2 no symbol"'
+	in_guest "$TOP/ktest/guest/off"
 }
 
-# stress: rust/stress in brief; stress-long: a million lists armed, unless ROUNDS says otherwise; faults: each allocation of a
-# call made to fail in turn, which takes --config faults.
+# stress: rust/stress in brief; stress-long: a million lists armed, unless ROUNDS says otherwise;
+# faults: each allocation of a call made to fail in turn, which takes --config faults.
 stress=$CARGO_TARGET_DIR/release/stress
 prepare_stress() {
 	"$TOP/qemu/build" "${CONFIG[@]}" && stage "building the stress" "$LOGS/stress-build.log" 0 \
@@ -84,12 +87,21 @@ prepare_stress-long() { prepare_stress; }
 prepare_faults() { prepare_stress; }
 steps_stress-long() { echo $((${ROUNDS:-50} + 3)); }
 suite_stress() { in_guest "$stress" rounds; }
-suite_stress-long() { in_guest --timeout 14400 "$stress" rounds --rounds "${ROUNDS:-50}" --arms 20000 --seed "${SEED:-1}"; }
+suite_stress-long() {
+	in_guest --timeout 14400 \
+		"$stress" rounds --rounds "${ROUNDS:-50}" --arms 20000 --seed "${SEED:-1}"
+}
 suite_faults() { in_guest "$stress" faults; }
 
-# restore: the library and the tool, which restores what the real CRIU dumps; and CRIU restores it, too.
-build_restore() { cargo build --manifest-path "$TOP/rust/Cargo.toml" -p nextid-tool -p demo && restore_tests; }
-restore_tests() { CARGO_TERM_COLOR=never cargo test --no-run --manifest-path "$TOP/rust/Cargo.toml" -p nextid -p nextid-tool --test objects --test cli; }
+# restore: the library and the tool, which restores what the real CRIU dumps; and CRIU restores it,
+# too.
+build_restore() {
+	cargo build --manifest-path "$TOP/rust/Cargo.toml" -p nextid-tool -p demo && restore_tests
+}
+restore_tests() {
+	CARGO_TERM_COLOR=never cargo test --no-run --manifest-path "$TOP/rust/Cargo.toml" \
+		-p nextid -p nextid-tool --test objects --test cli
+}
 prepare_restore() {
 	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain &&
 		stage "building the restore tools" "$LOGS/restore-build.log" 0 build_restore
@@ -97,44 +109,62 @@ prepare_restore() {
 suite_restore() {
 	local tests
 	mapfile -t tests < <(restore_tests 2>&1 | sed -n 's/.*Executable .*(\(.*\))$/\1/p')
-	((${#tests[@]} == 2)) || { printf 'KTAP version 1\n1..1\nnot ok 1 tests/objects and tests/cli are built\n'; return; }
-	in_guest "$TOP/ktest/guest/restore" "$CACHE/criu-$CRIU-plain/criu/criu" "$CARGO_TARGET_DIR/debug" "${tests[@]}"
+	if ((${#tests[@]} != 2)); then
+		ktap_begin 1
+		ktap_fail "tests/objects and tests/cli are built"
+		return
+	fi
+	in_guest "$TOP/ktest/guest/restore" "$CACHE/criu-$CRIU-plain/criu/criu" \
+		"$CARGO_TARGET_DIR/debug" "${tests[@]}"
 }
 
-# zdtm: CRIU's own tests that are about ids, with CRIU as it is and with patches/criu/, which takes --config criu.
+# zdtm: CRIU's own tests that are about ids, with CRIU as it is and with patches/criu/, which takes
+# --config criu.
 prepare_zdtm() { "$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched; }
 suite_zdtm() { in_guest --timeout 7200 "$TOP/ktest/guest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
 
-# upstream: the tree's own kselftests, on the kernel without the series and on the one with it. Where results differ, it may
-# be by chance: such a program is run again, often, on both.
+# upstream: the tree's own kselftests, on the kernel without the series and on the one with it.
+# Where results differ, it may be by chance: such a program is run again, often, on both.
 upstream="clone3 pidfd pid_namespace ipc proc mqueue namespaces"
 prepare_upstream() {
 	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/qemu/pristine" "$TOP/qemu/build" "${CONFIG[@]}" &&
-		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=$upstream cgroup" INSTALL_PATH="$CACHE/upstream-$KVER"
+		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=$upstream cgroup" \
+			INSTALL_PATH="$CACHE/upstream-$KVER"
 }
 suite_upstream() {
-	local selection=(--test cgroup:test_pids) again=() name not_alive='' not_clean='' not_compared=''
-	printf 'KTAP version 1\n1..3\n'
+	local selection=(--test cgroup:test_pids) again=() name died=0 trouble=0 differ=0
+	ktap_begin 3
 	for name in $upstream; do selection+=(--collection "$name"); done
 	run_upstream 1 "${selection[@]}"
-	for name in $("$TOP/ktest/upstream" --differing "$RESULTS/upstream."{pristine,patched}); do again+=(--test "$name"); done
-	((${#again[@]} == 0)) || run_upstream 20 "${again[@]}"
-	printf '%sok 1 guest\n%sok 2 console\n' "$not_alive" "$not_clean"
-	"$TOP/ktest/upstream" "$RESULTS/upstream."{pristine,patched} | sed 's/^/    /' && printed_something || not_compared='not '
-	printf '%sok 3 upstream\n' "$not_compared"
+	for name in $("$TOP/ktest/upstream" --differing "$RESULTS/upstream."{pristine,patched}); do
+		again+=(--test "$name")
+	done
+	if ((${#again[@]})); then run_upstream 20 "${again[@]}"; fi
+	ktap_result $died guest
+	ktap_result $trouble console
+	"$TOP/ktest/upstream" "$RESULTS/upstream."{pristine,patched} | ktap_subtests || differ=1
+	if ! printed_something; then differ=1; fi
+	ktap_result $differ upstream
 }
-run_upstream() { # TIMES SELECTION...
+# run_upstream TIMES SELECTION...: sets `died` and `trouble` of suite_upstream.
+run_upstream() {
 	local kernel status console before
 	for kernel in pristine patched; do
 		status=0 console=$RESULTS/upstream.$kernel-$1.console before=()
-		[[ $kernel == patched ]] || before=("$TOP/qemu/pristine")
+		if [[ $kernel == pristine ]]; then before=("$TOP/qemu/pristine"); fi
 		# shellcheck disable=SC2016 # for the guest
 		"${before[@]}" "$TOP/qemu/guest" "${CONFIG[@]}" --timeout 3600 --console "$console" -- \
 			sh -c 'times=$1; shift; for i in $(seq "$times"); do "$@"; done' sh "$1" \
-			"$CACHE/upstream-$KVER/run_kselftest.sh" --override-timeout 180 "${@:2}" >>"$RESULTS/upstream.$kernel" 2>&1 || status=$?
-		((status != 124 && status != 125)) || { not_alive='not '; tail -n 30 "$RESULTS/upstream.$kernel" | sed 's/^/# /'; }
+			"$CACHE/upstream-$KVER/run_kselftest.sh" --override-timeout 180 "${@:2}" \
+			>>"$RESULTS/upstream.$kernel" 2>&1 || status=$?
+		if ((status == 124 || status == 125)); then
+			died=1
+			tail -n 30 "$RESULTS/upstream.$kernel" | ktap_comment
+		fi
 		# Trouble that the kernel has without the series is not the series'.
-		[[ $kernel == pristine ]] || "$TOP/ktest/lib/splats" "$console" | sed 's/^/# /' || not_clean='not '
+		if [[ $kernel == patched ]]; then
+			"$TOP/ktest/lib/splats" "$console" | ktap_comment || trouble=1
+		fi
 	done
 }
 
@@ -142,23 +172,23 @@ run_upstream() { # TIMES SELECTION...
 prepare_mutate() { prepare_kselftest && prepare_stress && "$TOP/qemu/build" --backend uml; }
 steps_mutate() { echo $(($(grep -c '^[a-z]' "$TOP/ktest/mutations") + 1)); }
 suite_mutate() {
-	STRESS=$stress "$TOP/ktest/apart" "$TOP/ktest/mutate" "$TREE" "$kselftest" "$RESULTS" "${MUTANT:-}"
+	STRESS=$stress "$TOP/ktest/scratch" "$TOP/ktest/mutate" "$TREE" "$(kselftest)" "$RESULTS" "${MUTANT:-}"
 }
 
 # bench: the benchmarks in brief, to see that they work; what they measure decides nothing here.
 prepare_bench() { "$TOP/qemu/build"; }
 suite_bench() {
-	local ok=''
-	printf 'KTAP version 1\n1..1\n'
-	"$TOP/ktest/bench" --short 2>&1 | sed 's/^/# /' || ok='not '
-	printf '%sok 1 bench\n' "$ok"
+	local failed=0
+	ktap_begin 1
+	"$TOP/ktest/bench" --short 2>&1 | ktap_comment || failed=1
+	ktap_result $failed bench
 }
 
 # bisect: each prefix of the series, in a copy of the tree.
 prepare_bisect() { "$TOP/qemu/build" && "$TOP/qemu/build" --backend uml; }
 # shellcheck source=qemu/lib/series.bash
 steps_bisect() { echo $((5 * $(. "$TOP/qemu/lib/series.bash" && series "$PATCHES/series" | wc -l))); }
-suite_bisect() { "$TOP/ktest/apart" "$TOP/ktest/bisect"; }
+suite_bisect() { "$TOP/ktest/scratch" "$TOP/ktest/bisect"; }
 
 # checks, checks-all: static checks; the first without those that compile.
 prepare_checks() { :; }
