@@ -10,6 +10,7 @@ mod compare;
 mod create;
 mod observe;
 mod refusals;
+mod reservations;
 mod scene;
 
 use std::process::ExitCode;
@@ -50,6 +51,9 @@ fn run() -> Result<bool> {
         ids += outcome.ids;
         wrong += outcome.wrong;
     }
+    let outcome = reservations::run()?;
+    ids += outcome.ids;
+    wrong += outcome.wrong;
     let failed = refusals::run()?;
 
     println!();
