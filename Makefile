@@ -1,11 +1,12 @@
-# The front door. For run, test, kunit, selftest, stress, restore, zdtm, upstream, kernel and shell, CONFIG="kasan ..." adds
-# kernel-config/kasan.config to the kernel; for run, selftest, stress and kernel, BACKEND=uml boots it as a program. KVER=7.2.12
-# takes another version of it; COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked
-# tree. What is derived lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in
-# rust/fuzz/.
+# The front door. For run, test, kunit, selftest, stress, restore, zdtm, upstream, kernel, baseline and
+# shell, CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; for run, selftest, stress and
+# kernel, BACKEND=uml boots it as a program. KVER=7.2.12 takes another version of it; COMPILER=gcc
+# builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked tree. What is derived
+# lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves
+# in rust/fuzz/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kunit selftest stress fuzz restore zdtm upstream mutate bench check send-check bisect matrix deb shell kernel tree refresh clean distclean
+.PHONY: help run test kunit selftest stress fuzz restore zdtm upstream mutate bench check send-check bisect matrix deb shell kernel baseline tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 export KVER KSRC COMPILER
@@ -66,6 +67,9 @@ shell: kernel ## a shell in the guest
 
 kernel: ## build the kernel with the series
 	@qemu/build $(config)
+
+baseline: ## build the kernel without the series, to compare with; `qemu/pristine qemu/guest -- CMD` boots it
+	@qemu/pristine qemu/build $(config)
 
 tree: ## make the patched work tree, or bring it in step with patches/
 	@qemu/tree && bash -c '. "$$0"; say "edit in $$TREE"' qemu/lib/common.bash
