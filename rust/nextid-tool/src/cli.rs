@@ -201,6 +201,11 @@ pub struct ObjectIds {
 }
 
 impl ObjectIds {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (Kind, i64)> {
+        self.lists().into_iter().flat_map(|(kind, ids)| ids.iter().map(move |&id| (kind, id)))
+    }
+
     /// The ids of each kind.
     pub fn lists(&self) -> [(Kind, &[i64]); 4] {
         [
@@ -234,6 +239,9 @@ pub struct Reserve {
     pub dump: Option<PathBuf>,
 
     #[command(flatten)]
+    pub reading: Reading,
+
+    #[command(flatten)]
     pub ids: ObjectIds,
 
     /// The program and its arguments
@@ -247,17 +255,8 @@ pub struct Restore {
     /// and the kubelet write, a tar file, which gzip or zstd may have compressed
     pub dump: PathBuf,
 
-    /// The folder or archive of the pre-dump that the dump builds on, if its link `parent` does not
-    /// lead there; where that builds on another one, too, that one comes next
-    #[arg(long, value_name = "PRE-DUMP")]
-    pub parent: Vec<PathBuf>,
-
-    /// Make in the current namespaces of these kinds what was in others when it was dumped
-    ///
-    /// pid: for a dump of a part of a pid namespace, as of a container of a pod. ipc: for IPC objects
-    /// that others use, too; they get no namespace of their own, and its limits stay as they are.
-    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
-    pub join: Vec<Join>,
+    #[command(flatten)]
+    pub reading: Reading,
 
     /// Only show what would be restored, and what stands in the way: ids in use, limits, owners that
     /// are nobody here
@@ -271,6 +270,22 @@ pub struct Restore {
 
     #[command(flatten)]
     pub output: Output,
+}
+
+/// How a dump is read.
+#[derive(Debug, Args)]
+pub struct Reading {
+    /// The folder or archive of the pre-dump that the dump builds on, if its link `parent` does not
+    /// lead there; where that builds on another one, too, that one comes next
+    #[arg(long, value_name = "PRE-DUMP")]
+    pub parent: Vec<PathBuf>,
+
+    /// Make in the current namespaces of these kinds what was in others when it was dumped
+    ///
+    /// pid: for a dump of a part of a pid namespace, as of a container of a pod. ipc: for IPC objects
+    /// that others use, too; they get no namespace of their own, and its limits stay as they are.
+    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
+    pub join: Vec<Join>,
 }
 
 /// A kind of namespace that is there already.

@@ -10,30 +10,31 @@ use anyhow::{Context, Result, ensure};
 use criu_images::Dump;
 use nextid::{Error, Kind, Reservation};
 
-use crate::cli::Reserve;
+use crate::cli::{Join, Reserve};
 use crate::program::{self, Program};
 use crate::report::{self, NOTE};
 use crate::restore;
 
 /// Holds the ids of `options` while their program runs, and returns how that ended.
 pub fn reserve(options: &Reserve) -> Result<ExitCode> {
-    let dumped = match &options.dump {
-        Some(dump) => pids(&restore::read(dump, &[])?),
-        None => BTreeSet::new(),
-    };
-    let lists = options.ids.lists().map(|(kind, ids)| {
-        // One that is told twice is meant once.
-        let mut ids: BTreeSet<i64> = ids.iter().copied().collect();
-        if kind == Kind::Task {
-            ids.extend(&dumped);
+    let mut ids: Vec<(Kind, i64)> = options.ids.all().collect();
+    if let Some(path) = &options.dump {
+        let dump = restore::read(path, &options.reading)?;
+        ids.extend(pids(&dump).into_iter().map(|pid| (Kind::Task, pid.into())));
+        if let (Some(ipc), true) = (&dump.ipc, options.reading.join.contains(&Join::Ipc)) {
+            ids.extend(restore::objects(ipc).map(|(kind, it)| (kind.into(), it.id.into())));
         }
+    }
+    ensure!(
+        !ids.is_empty(),
+        "nothing is to be reserved: the dump is restored in namespaces of its own, where nothing \
+         else is (but see --join)"
+    );
+    // One that is told twice is meant once.
+    let lists = Kind::ALL.map(|kind| {
+        let ids: BTreeSet<i64> = ids.iter().filter(|it| it.0 == kind).map(|it| it.1).collect();
         (kind, Vec::from_iter(ids))
     });
-    ensure!(
-        lists.iter().any(|(_, ids)| !ids.is_empty()),
-        "nothing is to be reserved: the tree is restored in a pid namespace of its own, where \
-         nothing else is"
-    );
     let program = Program::new(&options.command)?;
     let _held = Reservation::new(lists.iter().map(|(kind, ids)| (*kind, &**ids)))?;
     // The program does not inherit it. Else each daemon that it leaves would keep the ids.
@@ -42,9 +43,9 @@ pub fn reserve(options: &Reserve) -> Result<ExitCode> {
 
 /// The ids that the tasks of a dump take in the pid namespace of who restores it: also those of groups
 /// and sessions whose leader has ended.
-fn pids(dump: &Dump) -> BTreeSet<i64> {
+fn pids(dump: &Dump) -> BTreeSet<i32> {
     let first = &dump.processes[0];
-    if dump.own_pid_namespace && first.pid == 1 {
+    if dump.own_pid_namespace {
         return BTreeSet::new();
     }
     let tasks = dump
@@ -54,7 +55,7 @@ fn pids(dump: &Dump) -> BTreeSet<i64> {
     // Those of the first process are those of who restores it, where nothing in the tree leads them.
     let outer = [0, first.group, first.session];
     let led = dump.processes.iter().flat_map(|process| [process.group, process.session]);
-    tasks.chain(led.filter(|id| !outer.contains(id))).map(i64::from).collect()
+    tasks.chain(led.filter(|id| !outer.contains(id))).collect()
 }
 
 /// Sees to it that the kernel chooses no pid up to `limit`, as long as what is returned is there.
@@ -115,7 +116,5 @@ mod tests {
     #[test]
     fn nothing_is_taken_by_a_tree_with_a_pid_namespace_of_its_own() {
         assert!(pids(&dump(vec![process(1, 1, 1, &[])], true)).is_empty());
-        // But one that was only a part of such a namespace is restored where its restorer is.
-        assert_eq!(pids(&dump(vec![process(7, 7, 7, &[])], true)), BTreeSet::from([7]));
     }
 }

@@ -359,9 +359,18 @@ fn reserve_the_ids_of_a_dump() -> Outcome {
     let is_told =
         text.lines().count() == 2 && text.lines().all(|it| it.contains(" is reserved by "));
     ensure(output.status.code() == Some(5) && is_told, &output)?;
+    let folder = dump("container");
     let mut hold = command("reserve");
-    let output = hold.arg(dump("container")).args(["--", "true"]).output()?;
-    expect_error(&output, 1, "nothing is to be reserved")
+    let output = hold.arg(&folder).args(["--", "true"]).output()?;
+    expect_error(&output, 1, "nothing is to be reserved")?;
+    // In the current IPC namespace.
+    let mut hold = command("reserve --join ipc");
+    let output =
+        hold.arg(&folder).args(["--", NEXTID, "who", "--msg", "0", "--shm", "0"]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let is_told =
+        text.lines().count() == 2 && text.lines().all(|it| it.contains(" is reserved by "));
+    ensure(output.status.code() == Some(5) && is_told, &output)
 }
 
 fn reserve_without_reservations() -> Outcome {

@@ -24,20 +24,21 @@ use nextid::{Holder, Kind, holders};
 use nix::sched::CloneFlags;
 use nix::sys::wait::waitpid;
 
-use crate::cli::{Join, Restore};
+use crate::cli::{Join, Reading, Restore};
 use crate::failure::{self, InUse};
 use crate::method;
 use crate::report::{self, BAD, NOTE};
+pub use ipc::objects;
 use ipc::{Namespace, Objects};
 use plan::Plan;
 use view::View;
 
-/// Reads the dump at `path`, which builds on the one at the first of `parents`, and so on; where there
-/// are none, its own links tell.
-pub fn read(path: &Path, parents: &[PathBuf]) -> Result<Dump> {
+/// Reads the dump at `path`, which builds on the one at the first of the parents, and so on; where
+/// there are none, its own links tell.
+pub fn read(path: &Path, reading: &Reading) -> Result<Dump> {
     let open = || -> criu_images::Result<_> {
         let mut above: Option<Images> = None;
-        for path in parents.iter().map(PathBuf::as_path).rev().chain([path]) {
+        for path in reading.parent.iter().map(PathBuf::as_path).rev().chain([path]) {
             let images = Images::open(path)?;
             above = Some(match above {
                 Some(parent) => images.built_on(parent),
@@ -46,23 +47,23 @@ pub fn read(path: &Path, parents: &[PathBuf]) -> Result<Dump> {
         }
         Dump::read(&above.expect("there is at least the dump"))
     };
-    let dump = open().map_err(|error| match error.problem {
+    let opened = open().map_err(|error| match error.problem {
         Problem::NoParent(_) => Error::new(error).context("without --parent"),
         _ => error.into(),
     });
-    dump.context("cannot read the dump")
+    let mut dump = opened.context("cannot read the dump")?;
+    if reading.join.contains(&Join::Pid) {
+        // As if CRIU had been inside, too.
+        dump.own_pid_namespace = false;
+    }
+    Ok(dump)
 }
 
 /// Restores the dump in `options.dump`, or shows it.
 pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
-    let mut dump = read(&options.dump, &options.parent)?;
-    if options.join.contains(&Join::Pid) {
-        // As if CRIU had been inside, too.
-        dump.own_pid_namespace = false;
-    }
-    let dump = dump;
+    let dump = read(&options.dump, &options.reading)?;
     let namespace =
-        if options.join.contains(&Join::Ipc) { Namespace::Current } else { Namespace::New };
+        if options.reading.join.contains(&Join::Ipc) { Namespace::Current } else { Namespace::New };
     let in_use = |ids: &[i64]| {
         // In a namespace of its own nothing is in use.
         if dump.own_pid_namespace { Vec::new() } else { holders(Kind::Task, ids) }
