@@ -1,9 +1,10 @@
 # The front door. For run, test, kunit, selftest, stress, restore, zdtm, upstream, kernel, baseline and
 # shell, CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; for run, selftest, stress and
 # kernel, BACKEND=uml boots it as a program. KVER=7.2.12 takes another version of it; COMPILER=gcc
-# builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked tree. What is derived
-# lives in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves
-# in rust/fuzz/.
+# builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked tree. For zdtm,
+# TESTS="static/pty00 ..." chooses tests, and CRIU_TREE=PATH a CRIU that is built. What is derived lives
+# in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in
+# rust/fuzz/.
 
 .DEFAULT_GOAL := help
 .PHONY: help run test kunit selftest stress fuzz restore zdtm upstream mutate bench check send-check bisect matrix deb shell kernel baseline tree refresh clean distclean
@@ -35,7 +36,7 @@ fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minu
 restore: ## dump a running tree with the real CRIU, and restore it with nextid and with CRIU: before and after, side by side
 	@ktest/demo-dump $(config)
 
-zdtm: ## CRIU's own tests that are about ids, with CRIU as it is and with patches/criu
+zdtm: ## CRIU's own tests about ids, with CRIU as it is and with patches/criu
 	@ktest/run $(config) --config criu zdtm
 
 upstream: ## the tree's own kselftests, without the series and with it, side by side

@@ -114,14 +114,35 @@ suite_restore() {
 		ktap_fail "tests/objects and tests/cli are built"
 		return
 	fi
-	in_guest "$TOP/ktest/guest/restore" "$CACHE/criu-$CRIU-plain/criu/criu" \
+	in_guest "$TOP/ktest/guest/restore" "$CACHE/criu/$CRIU-plain/criu/criu" \
 		"$CARGO_TARGET_DIR/debug" "${tests[@]}"
 }
 
-# zdtm: CRIU's own tests that are about ids, with CRIU as it is and with patches/criu/, which takes
-# --config criu.
-prepare_zdtm() { "$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched; }
-suite_zdtm() { in_guest --timeout 7200 "$TOP/ktest/guest/zdtm" "$CACHE/criu-$CRIU-"{plain,patched}; }
+# zdtm: CRIU's own tests that are about ids, or TESTS, with CRIU as it is and with patches/criu/, or
+# with the one that is built in CRIU_TREE. Takes --config criu.
+zdtm_tests() {
+	if [[ ${TESTS:-} ]]; then xargs -n1 <<<"$TESTS"; else cat "$TOP/ktest/guest/zdtm-tests"; fi
+}
+zdtm_tree=$CACHE/criu/$CRIU-patched
+zdtm_programs=("$CACHE/criu/$CRIU-"{plain,patched}/criu/criu)
+if [[ ${CRIU_TREE:-} ]]; then
+	zdtm_tree=$(realpath "$CRIU_TREE")
+	zdtm_programs=("$zdtm_tree/criu/criu")
+fi
+prepare_zdtm() {
+	local tests
+	mapfile -t tests < <(zdtm_tests)
+	"$TOP/qemu/build" "${CONFIG[@]}" || return
+	if [[ -z ${CRIU_TREE:-} ]]; then
+		"$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched || return
+	fi
+	"$TOP/ktest/criu" tests "$zdtm_tree" "${tests[@]}"
+}
+suite_zdtm() {
+	local tests
+	mapfile -t tests < <(zdtm_tests)
+	in_guest --timeout 7200 "$TOP/ktest/guest/zdtm" "$zdtm_tree" "${tests[@]}" -- "${zdtm_programs[@]}"
+}
 
 # upstream: the tree's own kselftests, on the kernel without the series and on the one with it.
 # Where results differ, it may be by chance: such a program is run again, often, on both.
