@@ -30,6 +30,8 @@ pub struct Process {
     pub name: Vec<u8>,
     /// Whether it lives.
     pub state: State,
+    /// Whether it is a subreaper, to which orphans below it go.
+    pub is_subreaper: bool,
     /// Its threads, without the first, which has the id of the process.
     pub threads: Vec<Thread>,
 }
@@ -147,6 +149,7 @@ impl Tree {
             session: optional_pid(image, "session", entry.sid)?,
             name: name(&task.comm),
             state,
+            is_subreaper: task.child_subreaper.unwrap_or_default(),
             threads,
         });
         Ok(())

@@ -98,7 +98,8 @@ mod tests {
         let thread = |&tid| Thread { tid, name: Vec::new() };
         let threads = threads.iter().map(thread).collect();
         let name = Vec::new();
-        Process { pid, parent: None, group, session, name, state: State::Running, threads }
+        let state = State::Running;
+        Process { pid, parent: None, group, session, name, state, is_subreaper: false, threads }
     }
 
     fn dump(processes: Vec<Process>, own_pid_namespace: bool) -> Dump {

@@ -4,8 +4,8 @@
 //!
 //! All go through the same steps, and report each. The restorer, which is none of them, lets them
 //! go on when all are through: by as many bytes in a pipe, the gate, as there are processes. There
-//! are two gates, taken in turn, lest one that is fast takes the byte of one that is still at the
-//! gate before. Where one of them fails, or the restorer ends, the gates are closed: all see their
+//! are two gates, taken in turn, so that one that is fast does not take the byte of one that is still
+//! at the gate before. Where one of them fails, or the restorer ends, the gates are closed: all see their
 //! end, wait for their children and exit; and the restorer, if it is there, kills what does not. So
 //! there never is half a tree.
 
@@ -33,12 +33,9 @@ use nix::unistd::{self, Pid};
 
 use super::ipc::Attachment;
 use super::namespace;
-use super::plan::{Node, Plan};
+use super::plan::{Node, Plan, Step};
 use crate::failure::{self, Remote};
 use crate::program;
-
-/// How many steps there are: to fork, to make process groups, to join them, to get complete.
-const STEPS: usize = 4;
 
 /// How long no process may report anything, in milliseconds.
 const PATIENCE: u16 = 60_000;
@@ -68,6 +65,7 @@ pub fn make<'a>(
         plan,
         attachments,
         outlived,
+        outer_group: unistd::getpgrp().as_raw(),
         report,
         gates: [even_gate, odd_gate],
     };
@@ -108,6 +106,9 @@ impl Drop for Tree<'_> {
     /// Where it was not complete, the gates are closed, so that its processes also end by
     /// themselves, but for one that hangs.
     fn drop(&mut self) {
+        // The kernel does not end a pid namespace as long as an id in it is in use, and one is while its
+        // first process is in the group of another.
+        let _ = unistd::setpgid(self.first, unistd::getpgrp());
         kill_and_wait(self.first);
         if self.dump.own_pid_namespace {
             // The kernel has ended all others with it.
@@ -150,23 +151,25 @@ fn conduct(
     progress: impl Fn(),
 ) -> Result<()> {
     let mut reports = BufReader::new(reports);
-    for step in 0..STEPS {
-        for _ in &plan.nodes {
+    for (number, &step) in plan.steps.iter().enumerate() {
+        let through = (0..plan.nodes.len()).filter(|&place| plan.outlives(place, step));
+        let through: Vec<usize> = through.collect();
+        for _ in &through {
             hear(&mut reports)?;
-            if step == 0 {
+            if step == Step::Fork {
                 progress();
             }
         }
-        let last = step + 1 == STEPS;
-        let there = (0..plan.nodes.len()).filter(|&place| !last || stays(dump, plan, place));
-        keys[step % 2].write_all(&vec![0; there.count()])?;
+        let is_last = step == Step::Complete;
+        let there = through.iter().filter(|&&place| !is_last || !is_zombie(dump, place));
+        keys[number % 2].write_all(&vec![0; there.count()])?;
     }
     Ok(())
 }
 
-/// Whether a process is still there when the tree is complete.
-fn stays(dump: &Dump, plan: &Plan, place: usize) -> bool {
-    !plan.nodes[place].is_helper && !matches!(dump.processes[place].state, State::Zombie { .. })
+/// Whether the process at `place` ends when the tree is complete.
+fn is_zombie(dump: &Dump, place: usize) -> bool {
+    matches!(dump.processes[place].state, State::Zombie { .. })
 }
 
 /// Waits for a report.
@@ -199,6 +202,8 @@ struct Crew<'a> {
     attachments: &'a [Attachment<'a>],
     /// The restorer, where they do not end with it.
     outlived: Option<OwnedFd>,
+    /// The process group of the restorer.
+    outer_group: i32,
     report: File,
     gates: [File; 2],
 }
@@ -235,31 +240,63 @@ impl Crew<'_> {
 
     /// Goes through all steps; returns whether the process stays.
     fn restore(&self, place: usize) -> Result<bool> {
+        for (number, &step) in self.plan.steps.iter().enumerate() {
+            self.take(place, step).with_context(|| self.describe(place))?;
+            if !self.plan.outlives(place, step) {
+                return Ok(false);
+            }
+            if step == Step::Complete && is_zombie(self.dump, place) {
+                (&self.report).write_all(b"\n")?;
+                return Ok(false);
+            }
+            self.pass(number)?;
+        }
+        Ok(true)
+    }
+
+    fn describe(&self, place: usize) -> String {
+        let Node { pid, .. } = self.plan.nodes[place];
+        if self.plan.nodes[place].is_helper() {
+            format!("helper {pid}")
+        } else {
+            format!("process {pid}")
+        }
+    }
+
+    /// Does what the process at `place` has to do in a step.
+    fn take(&self, place: usize, step: Step) -> Result<()> {
         let node = &self.plan.nodes[place];
-        let pid = node.pid;
-        self.fork(node).with_context(|| format!("process {pid}"))?;
-        self.pass(0)?;
-
-        if node.leads_group() && !node.leads_session() {
-            unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))
-                .with_context(|| format!("process {pid} cannot make a process group"))?;
-        }
-        self.pass(1)?;
-
-        let group = node.group;
-        if !node.leads_group() && self.plan.is_own_group(group) {
+        let join = |group: i32| {
+            let group = if self.plan.is_own_group(group) { group } else { self.outer_group };
             unistd::setpgid(Pid::from_raw(0), Pid::from_raw(group))
-                .with_context(|| format!("process {pid} cannot join process group {group}"))?;
+                .with_context(|| format!("cannot join process group {group}"))
+        };
+        match step {
+            Step::Fork => self.fork(node),
+            Step::MakeGroups if node.makes_group => {
+                join(node.pid).context("cannot make a process group")
+            }
+            Step::JoinGroups if self.plan.joins_group(node) && !node.makes_group => {
+                join(node.group)
+            }
+            Step::LeaveGroups if self.plan.joins_group(node) && node.makes_group => {
+                join(node.group)
+            }
+            // The first process is one all the time.
+            Step::Adopt(depth) if node.adopts.is_some() && place > 0 => {
+                Ok(prctl::set_child_subreaper(node.adopts == Some(depth))?)
+            }
+            Step::End(depth) => {
+                for &child in node.early.iter().chain(&node.late) {
+                    if self.plan.nodes[child].ends == Some(depth) {
+                        waitpid(Pid::from_raw(self.plan.nodes[child].pid), None)?;
+                    }
+                }
+                Ok(())
+            }
+            Step::Complete => self.complete(place),
+            _ => Ok(()),
         }
-        self.pass(2)?;
-
-        self.complete(place).with_context(|| format!("process {pid}"))?;
-        if stays(self.dump, self.plan, place) {
-            self.pass(3)?;
-            return Ok(true);
-        }
-        (&self.report).write_all(b"\n")?;
-        Ok(false)
     }
 
     /// Makes the session, and forks the children that are born before and after that.
@@ -294,17 +331,10 @@ impl Crew<'_> {
     /// Waits for children that end, and creates threads.
     fn complete(&self, place: usize) -> Result<()> {
         let node = &self.plan.nodes[place];
-        for &child in node.early.iter().chain(&node.late) {
+        for &child in node.children.iter().filter(|&&child| is_zombie(self.dump, child)) {
+            // It is left as a zombie.
             let pid = Pid::from_raw(self.plan.nodes[child].pid);
-            if self.plan.nodes[child].is_helper {
-                waitpid(pid, None)?;
-            } else if !stays(self.dump, self.plan, child) {
-                // A zombie is left as one.
-                waitid(WaitId::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
-            }
-        }
-        if node.is_helper {
-            return Ok(());
+            waitid(WaitId::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
         }
         let process = &self.dump.processes[place];
         for attachment in self.attachments {
@@ -317,24 +347,32 @@ impl Crew<'_> {
                 create_thread(&mut next, thread)?;
             }
         }
-        self.check(node)
+        if place > 0 {
+            prctl::set_child_subreaper(process.is_subreaper)?;
+        }
+        self.check(place)
     }
 
     /// Whether the process is what it is to be.
-    fn check(&self, node: &Node) -> Result<()> {
+    fn check(&self, place: usize) -> Result<()> {
+        let node = &self.plan.nodes[place];
         let (pid, group) = (unistd::getpid().as_raw(), unistd::getpgrp().as_raw());
         let session = unistd::getsid(None)?.as_raw();
         ensure!(pid == node.pid, "it came out as {pid}");
         ensure!(group == node.group || !self.plan.is_own_group(node.group), "in group {group}");
         let own_session = self.plan.is_own_session(node.session);
         ensure!(session == node.session || !own_session, "in session {session}");
+        if let Some(parent) = self.dump.processes[place].parent {
+            let (wanted, parent) = (self.plan.nodes[parent].pid, unistd::getppid().as_raw());
+            ensure!(parent == wanted, "a child of {parent}");
+        }
         Ok(())
     }
 
-    /// Reports that `step` is done, and waits for the next one.
-    fn pass(&self, step: usize) -> Result<()> {
+    /// Reports that the step with this number is done, and waits for the next one.
+    fn pass(&self, number: usize) -> Result<()> {
         (&self.report).write_all(b"\n")?;
-        if (&self.gates[step % 2]).read(&mut [0])? == 0 {
+        if (&self.gates[number % 2]).read(&mut [0])? == 0 {
             leave();
         }
         Ok(())
@@ -356,7 +394,7 @@ impl Crew<'_> {
     fn sleep(&self, place: usize) -> ! {
         let process = &self.dump.processes[place];
         match process.parent {
-            None => drop(prctl::set_child_subreaper(false)),
+            None => drop(prctl::set_child_subreaper(process.is_subreaper)),
             Some(parent) if self.outlived.is_none() => {
                 let _ = prctl::set_pdeathsig(Signal::SIGKILL);
                 // It may have come too late for a parent that has just been killed.
@@ -479,6 +517,7 @@ mod tests {
             session: 0,
             name: Vec::new(),
             state: State::Running,
+            is_subreaper: false,
             threads: Vec::new(),
         };
         let processes = vec![process(first, None), process(second, Some(0))];
@@ -521,6 +560,7 @@ mod tests {
             plan: &plan,
             attachments: &[],
             outlived: None,
+            outer_group: 0,
             report: report.try_clone().unwrap(),
             gates: [even_gate, odd_gate],
         };

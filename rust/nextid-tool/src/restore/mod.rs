@@ -5,7 +5,10 @@
 mod check;
 mod huge_pages;
 mod ipc;
+mod lineage;
 mod make;
+#[cfg(test)]
+mod model;
 mod namespace;
 mod plan;
 mod view;
