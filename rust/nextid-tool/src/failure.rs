@@ -4,8 +4,9 @@
 
 use std::fmt;
 
-use nextid::{Error, Holder};
+use nextid::{Action, Error, Holder};
 use nix::errno::Errno;
+use nix::unistd::getpid;
 
 pub const OTHER: u8 = 1;
 pub const NOT_SUPPORTED: u8 = 3;
@@ -23,6 +24,13 @@ impl fmt::Display for InUse {
         write!(f, "ids are in use, and nothing was made:")?;
         for holder in &self.0 {
             write!(f, "\n  {holder}")?;
+        }
+        let own = getpid().as_raw();
+        if self.0.iter().any(|holder| matches!(holder, Holder::Task { pid, .. } if *pid == own)) {
+            f.write_str(
+                "\nnextid itself is in the way. The shell that starts it can give it another id: \
+                 echo \"PID <free id>\" >/proc/self/next_id; nextid restore ...",
+            )?;
         }
         Ok(())
     }
@@ -132,12 +140,29 @@ pub fn status(error: &anyhow::Error) -> u8 {
     OTHER
 }
 
-/// What to tell a person of `error`: its causes, and who has the ids that are in use.
+/// What to tell a person of `error`: its causes, who has the ids that are in use, and what limits apply.
 pub fn text(error: &anyhow::Error) -> String {
     let causes = error.chain().map(|cause| {
         let holders = cause.downcast_ref().map(Error::holders).unwrap_or_default();
         let holders = holders.iter().map(|holder| format!("\n  {holder}"));
         cause.to_string() + &holders.collect::<String>()
     });
-    causes.collect::<Vec<_>>().join(": ")
+    let mut text = causes.collect::<Vec<_>>().join(": ");
+    if error.chain().any(is_limited) {
+        text += "; that many processes and threads are not allowed: see the limits pids.max of the \
+                 cgroup, ulimit -u (RLIMIT_NPROC) and kernel.threads-max";
+    }
+    text
+}
+
+/// Whether a process or thread could not be made for want of room.
+fn is_limited(cause: &(dyn std::error::Error + 'static)) -> bool {
+    match cause.downcast_ref() {
+        Some(Error::System {
+            action: Action::Fork | Action::Spawn | Action::Thread,
+            source,
+            ..
+        }) => source.raw_os_error() == Some(Errno::EAGAIN as i32),
+        _ => false,
+    }
 }

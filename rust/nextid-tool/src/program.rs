@@ -58,11 +58,16 @@ pub fn wait(child: Pid) -> Result<ExitCode> {
         // SAFETY: No handler is set.
         unsafe { signal(interrupt, SigHandler::SigIgn) }?;
     }
+    exit_code(child)
+}
+
+/// Waits until `child` ends, and returns what a shell makes of how it ended.
+pub fn exit_code(child: Pid) -> Result<ExitCode> {
     let mut status = 0;
     // SAFETY: `status` is valid for a write of an `int`.
     while unsafe { libc::waitpid(child.as_raw(), &raw mut status, 0) } < 0 {
         let error = Errno::last();
-        ensure!(error == Errno::EINTR, "cannot wait for the program: {error}");
+        ensure!(error == Errno::EINTR, "cannot wait for process {child}: {error}");
     }
     let status = ExitStatus::from_raw(status);
     let code = status.code().or(status.signal().map(|signal| 128 + signal));

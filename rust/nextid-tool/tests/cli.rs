@@ -18,13 +18,14 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::unistd::{Pid, pipe2, setsid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::images::Value::{Bytes, Number};
 use testing::images::{MM, PAGEMAP, SHM, image, message};
-use testing::{Failed, Outcome, ensure, free_pid, kernel_takes, test, wait_until};
+use testing::{Failed, Outcome, ensure, free_pid, images, kernel_takes, test, wait_until};
 
 const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
 
@@ -98,7 +99,15 @@ fn main() -> ExitCode {
         test("restore_with_inherited_signals", root, restore_with_inherited_signals),
         test("restore_ends_with_nextid", root, restore_ends_with_nextid),
         test("restore_of_ids_in_use", root, restore_of_ids_in_use),
-        test("restore_that_fails_is_undone", root, restore_that_fails_is_undone),
+        test("restore_trees", root, restore_trees),
+        test("restore_statuses", root, restore_statuses),
+        test("restore_exits_as_the_first", root, restore_exits_as_the_first),
+        test("restore_as_init", root, restore_as_init),
+        test(
+            "restore_that_fails_is_undone",
+            root.or(testing::no_user_namespaces()),
+            restore_that_fails_is_undone,
+        ),
         test("restore_that_cannot_print", root, restore_that_cannot_print),
         test("restore_of_damaged_images", None, restore_of_damaged_images),
         test("restore_of_what_cannot_have_been", None, restore_of_what_cannot_have_been),
@@ -1207,14 +1216,140 @@ fn restore_in_vain(dump: &Path) -> io::Result<Output> {
     command.args(["60", NEXTID, "--fallback", "restore"]).arg(dump).output()
 }
 
+/// A tree that the tests made up, each process with its parent, group and session.
+fn written(processes: &[(i32, i32, i32, i32)]) -> Result<TempDir, Failed> {
+    let process = |&(pid, parent, group, session): &_| images::Process {
+        pid,
+        parent,
+        group,
+        session,
+        ..images::Process::default()
+    };
+    let folder = TempDir::new()?;
+    let processes: Vec<images::Process> = processes.iter().map(process).collect();
+    images::write_tree(folder.path(), &processes)?;
+    Ok(folder)
+}
+
+/// Trees of unusual histories come out as they were.
+fn restore_trees() -> Outcome {
+    let trees: [&[(i32, i32, i32, i32)]; 7] = [
+        // Children in the session outside, which the first has left, or not.
+        &[(1, 0, 1, 1), (15, 1, 0, 0), (16, 1, 16, 0), (17, 1, 16, 0)],
+        &[(1, 0, 0, 0), (15, 1, 0, 0), (16, 1, 16, 16)],
+        // An orphan of a subreaper, the leader of whose session is gone.
+        &[(1, 0, 1, 1), (7, 1, 1, 1), (8, 7, 9, 9), (10, 8, 10, 10)],
+        // A leader that is in another group, and two that are in each other's.
+        &[(1, 0, 1, 1), (7, 1, 1, 1), (8, 7, 7, 1)],
+        &[(1, 0, 1, 1), (7, 1, 8, 1), (8, 1, 7, 1)],
+        // Two leaders, a child of each of which is in the session of the other.
+        &[(1, 0, 1, 1), (7, 1, 7, 7), (8, 1, 8, 8), (9, 7, 8, 8), (10, 8, 7, 7)],
+        // Children of two processes, in different sessions, are in one whose leader is gone.
+        &[
+            (1, 0, 1, 1),
+            (7, 1, 7, 7),
+            (8, 1, 8, 8),
+            (17, 7, 7, 7),
+            (18, 8, 8, 8),
+            (27, 17, 9, 9),
+            (28, 18, 9, 9),
+        ],
+    ];
+    for tree in trees {
+        let restored = Restored::new(written(tree)?.path())?;
+        let line = |&(pid, parent, group, session): &_| {
+            format!("{pid} of {parent} in {group} {session}: task S")
+        };
+        let expected: BTreeSet<String> = tree.iter().map(line).collect();
+        let found = restored.tree()?;
+        ensure(found == expected, found)?;
+    }
+    Ok(())
+}
+
+/// A zombie is what it was: real-time signals, and those that the C library keeps to itself.
+fn restore_statuses() -> Outcome {
+    let statuses = [0, 256, 65280, 9, 15, 11, 32, 33, 34, 64];
+    let process = |pid: i32, ended| images::Process {
+        pid,
+        parent: i32::from(pid > 1),
+        group: 1,
+        session: 1,
+        ended,
+        ..images::Process::default()
+    };
+    let zombies = (10..).zip(statuses).map(|(pid, status)| process(pid, Some(status)));
+    let processes: Vec<images::Process> = [process(1, None)].into_iter().chain(zombies).collect();
+    let folder = TempDir::new()?;
+    images::write_tree(folder.path(), &processes)?;
+    let restored = Restored::new(folder.path())?;
+    for (pid, status) in (10..).zip(statuses) {
+        let found = restored.status_of_zombie(&format!("{pid}"))?;
+        ensure(found == status, (pid, found))?;
+    }
+    Ok(())
+}
+
+/// Without --detach the tool ends as the first process did.
+fn restore_exits_as_the_first() -> Outcome {
+    let folder = written(&[(1, 0, 1, 1)])?;
+    let mut restore =
+        command("restore --json").arg(folder.path()).stdout(Stdio::piped()).spawn()?;
+    let mut text = String::new();
+    let stdout = restore.stdout.as_mut().ok_or("it is piped")?;
+    for line in BufReader::new(stdout).lines() {
+        text += &line?;
+        if serde_json::from_str::<Value>(&text).is_ok() {
+            break;
+        }
+    }
+    let first: Value = serde_json::from_str(&text)?;
+    let first = first["restored_as"].as_i64().ok_or("nothing is restored")?;
+    kill(Pid::from_raw(first.try_into()?), Signal::SIGKILL)?;
+    let status = restore.wait()?;
+    ensure(status.code() == Some(128 + 9), status)
+}
+
+fn restore_as_init() -> Outcome {
+    let folder = written(&[(31001, 0, 31001, 31001)])?;
+    let mut inside = Command::new("unshare");
+    inside.args(["--pid", "--fork", "--mount-proc", NEXTID, "--fallback", "restore", "--detach"]);
+    let output = inside.arg(folder.path()).output()?;
+    expect_error(&output, 1, "run it without --detach, or below an init")?;
+    expect(&output, 1, "")
+}
+
+/// A limit of processes is named, and what was made is undone.
 fn restore_that_fails_is_undone() -> Outcome {
-    // Process 46, of session 43, in group 42, which is of session 1.
-    let member = [8, 46, 16, 43, 24, 43];
-    let copy = damaged("container", "pstree.img", &member, &[8, 46, 16, 43, 24, 42])?;
-    let output = restore_in_vain(copy.path())?;
-    expect_error(&output, 1, "process 46 cannot join process group 42: EPERM")?;
+    let folder = TempDir::new()?;
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    let copy = folder.path().join("nextid");
+    fs::copy(NEXTID, &copy)?;
+    let tree: Vec<images::Process> = (1..10)
+        .map(|pid| images::Process {
+            pid,
+            parent: i32::from(pid > 1),
+            group: 1,
+            session: 1,
+            ..images::Process::default()
+        })
+        .collect();
+    images::write_tree(folder.path(), &tree)?;
+    let mut inside = Command::new("unshare");
+    inside.args(["--user", "--map-root-user"]).arg(&copy).args(["--fallback", "restore"]);
+    inside.arg(folder.path()).uid(65534);
+    // SAFETY: It is a system call and no more.
+    unsafe {
+        inside.pre_exec(|| Ok(setrlimit(Resource::RLIMIT_NPROC, 5, 5)?));
+    }
+    let output = inside.output()?;
     expect_error(&output, 1, "; all that was made is undone")?;
-    expect_no_process()
+    expect_error(&output, 1, "ulimit -u (RLIMIT_NPROC)")?;
+    for entry in fs::read_dir("/proc")? {
+        let program = fs::read_link(entry?.path().join("exe")).unwrap_or_default();
+        ensure(program != copy, "a process is left")?;
+    }
+    Ok(())
 }
 
 fn restore_that_cannot_print() -> Outcome {
@@ -1251,10 +1386,10 @@ fn restore_of_damaged_images() -> Outcome {
 }
 
 fn restore_of_what_cannot_have_been() -> Outcome {
-    let member = [8, 46, 16, 43, 24, 43, 32, 43];
-    let copy = damaged("container", "pstree.img", &member, &[8, 46, 16, 43, 24, 43, 32, 99])?;
-    let output = restore_in_vain(copy.path())?;
-    expect_error(&output, 7, "process 46 is in session 99, which no parent of it can have been in")
+    // The leader of a session is below a process that is in it.
+    let folder = written(&[(1, 0, 1, 1), (8, 1, 9, 9), (9, 8, 9, 9)])?;
+    let output = restore_in_vain(folder.path())?;
+    expect_error(&output, 7, "process 8 is in session 9 and a child of 1: no history of fork")
 }
 
 fn dry_run() -> Outcome {

@@ -9,15 +9,16 @@ use anyhow::{Context, Error, Result};
 use criu_images::{Dump, Ipc, Permissions};
 use nix::sys::utsname::uname;
 
-use super::huge_pages;
 use super::ipc::{self, Namespace};
 use super::plan::Plan;
+use super::{ending, huge_pages};
 use crate::failure::{self, Hindrance};
 
 /// What stands in the way of making `plan` of `dump`, but for ids in use.
 pub fn hindrances(dump: &Dump, plan: &Plan, namespace: Namespace) -> Result<Vec<Error>> {
     let mut found: Vec<Error> = Vec::new();
     found.extend(pid_max(dump, plan)?.map(Error::new));
+    found.extend(ending::hindrance(dump)?.map(Error::new));
     let Some(ipc) = &dump.ipc else { return Ok(found) };
     found.extend(owners(dump, ipc)?.map(Error::new));
     if namespace == Namespace::Current {

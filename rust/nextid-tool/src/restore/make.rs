@@ -11,16 +11,13 @@
 
 use std::cell::Cell;
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::ptr;
-use std::sync::mpsc;
-use std::thread::{self, Builder};
 
 use anyhow::{Context, Error, Result, ensure};
-use criu_images::{Dump, State, Thread};
-use nextid::{Method, NextId, Pids};
+use criu_images::{Dump, State};
+use nextid::{Method, NextId, Pids, Reservation};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -31,9 +28,11 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{Id as WaitId, WaitPidFlag, wait, waitid, waitpid};
 use nix::unistd::{self, Pid};
 
+use super::ending::{self, Cores};
 use super::ipc::Attachment;
 use super::namespace;
 use super::plan::{Node, Plan, Step};
+use super::thread;
 use crate::failure::{self, Remote};
 use crate::program;
 
@@ -41,8 +40,11 @@ use crate::program;
 const PATIENCE: u16 = 60_000;
 
 /// Makes the tree, and calls `progress` for each process that is born.
+///
+/// None of its processes keeps what is `held` of ids.
 pub fn make<'a>(
     mut next: NextId,
+    held: &Cell<Option<Reservation>>,
     dump: &'a Dump,
     plan: &'a Plan,
     attachments: &'a [Attachment<'a>],
@@ -59,6 +61,7 @@ pub fn make<'a>(
         prctl::set_child_subreaper(true)?;
     }
     let outlived = detach.then(own_pidfd).transpose()?;
+    let cores = Cores::new(dump)?;
     let crew = Crew {
         method: next.method(),
         dump,
@@ -66,13 +69,14 @@ pub fn make<'a>(
         attachments,
         outlived,
         outer_group: unistd::getpgrp().as_raw(),
+        cores: &cores,
         report,
         gates: [even_gate, odd_gate],
     };
     let (reports, keys) = (Cell::new(Some(reports)), Cell::new(Some([even_key, odd_key])));
     let first = next.arm(Pids(&[plan.nodes[0].pid.into()]))?.fork(|| {
         // What is the restorer's is closed in its child.
-        drop((reports.take(), keys.take()));
+        drop((reports.take(), keys.take(), held.take()));
         crew.begin()
     })?;
     drop(crew);
@@ -204,6 +208,7 @@ struct Crew<'a> {
     outlived: Option<OwnedFd>,
     /// The process group of the restorer.
     outer_group: i32,
+    cores: &'a Cores,
     report: File,
     gates: [File; 2],
 }
@@ -331,10 +336,10 @@ impl Crew<'_> {
     /// Waits for children that end, and creates threads.
     fn complete(&self, place: usize) -> Result<()> {
         let node = &self.plan.nodes[place];
-        for &child in node.children.iter().filter(|&&child| is_zombie(self.dump, child)) {
-            // It is left as a zombie.
-            let pid = Pid::from_raw(self.plan.nodes[child].pid);
-            waitid(WaitId::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
+        for &child in &node.children {
+            if let State::Zombie { status } = self.dump.processes[child].state {
+                ending::check(self.plan.nodes[child].pid, status)?;
+            }
         }
         let process = &self.dump.processes[place];
         for attachment in self.attachments {
@@ -344,7 +349,7 @@ impl Crew<'_> {
         if !process.threads.is_empty() {
             let mut next = self.open()?;
             for thread in &process.threads {
-                create_thread(&mut next, thread)?;
+                thread::create(&mut next, thread)?;
             }
         }
         if place > 0 {
@@ -413,8 +418,7 @@ impl Crew<'_> {
             let mut ended = [PollFd::new(restorer.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut ended, PollTimeout::NONE);
         }
-        // SAFETY: Nothing that it closes is used again: all that follows is sleep.
-        unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+        close_files();
         if stops {
             let _ = raise(Signal::SIGSTOP);
         }
@@ -425,39 +429,26 @@ impl Crew<'_> {
 
     /// Ends as what was dumped.
     fn end(&self, place: usize) -> i32 {
-        let process = self.dump.processes.get(place);
-        let Some(State::Zombie { status }) = process.map(|process| process.state) else {
-            return 0;
-        };
-        let fatal = status & 0x7f;
-        if fatal != 0 {
-            // It is no news for whoever collects core dumps.
-            let _ = prctl::set_dumpable(false);
-            // A program inherits which signals are blocked.
-            // SAFETY: No handler is set, and all-zero bytes are a valid `sigset_t`.
-            unsafe {
-                let mut signals = std::mem::zeroed();
-                libc::sigaddset(&raw mut signals, fatal);
-                libc::signal(fatal, libc::SIG_DFL);
-                libc::sigprocmask(libc::SIG_UNBLOCK, &raw const signals, ptr::null_mut());
-                libc::raise(fatal);
-            }
+        match self.dump.processes.get(place).map(|process| process.state) {
+            Some(State::Zombie { status }) => self.cores.end(status),
+            _ => 0,
         }
-        status >> 8
     }
 }
 
-fn create_thread(next: &mut NextId, thread: &Thread) -> Result<()> {
-    let name = CString::new(&*thread.name)?;
-    let (tell, told) = mpsc::channel();
-    next.arm(Pids(&[thread.tid.into()]))?.thread(Builder::new(), move || {
-        // It is waited for.
-        let _ = tell.send(prctl::set_name(&name));
-        loop {
-            thread::park();
-        }
-    })?;
-    Ok(told.recv()??)
+/// Closes all files but the standard ones. A seccomp filter may refuse what does it at once.
+fn close_files() {
+    // SAFETY: Nothing that it closes is used again: all that follows is sleep.
+    if unsafe { libc::close_range(3, libc::c_uint::MAX, 0) } == 0 {
+        return;
+    }
+    let listed = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let number = |file: fs::DirEntry| file.file_name().to_str()?.parse::<i32>().ok();
+    let open: Vec<i32> = listed.filter_map(number).filter(|&file| file > 2).collect();
+    for file in open {
+        // SAFETY: As above.
+        unsafe { libc::close(file) };
+    }
 }
 
 /// Ends the process, after those that it forked.
@@ -501,7 +492,7 @@ mod tests {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
                 child();
-                thread::sleep(HANG);
+                std::thread::sleep(HANG);
                 // SAFETY: It has no preconditions.
                 unsafe { libc::_exit(0) }
             }
@@ -554,6 +545,7 @@ mod tests {
         let plan = Plan::new(&dump, Iterator::collect).unwrap();
         let ((even_gate, _), (odd_gate, _), (mut ready, mut report)) =
             (pipe().unwrap(), pipe().unwrap(), pipe().unwrap());
+        let cores = Cores::new(&dump).unwrap();
         let crew = Crew {
             method: Method::NextId,
             dump: &dump,
@@ -561,6 +553,7 @@ mod tests {
             attachments: &[],
             outlived: None,
             outer_group: 0,
+            cores: &cores,
             report: report.try_clone().unwrap(),
             gates: [even_gate, odd_gate],
         };

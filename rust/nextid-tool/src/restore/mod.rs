@@ -3,6 +3,7 @@
 //! `nextid restore`: the skeleton of a CRIU dump, with every id as dumped.
 
 mod check;
+mod ending;
 mod huge_pages;
 mod ipc;
 mod lineage;
@@ -11,8 +12,10 @@ mod make;
 mod model;
 mod namespace;
 mod plan;
+mod thread;
 mod view;
 
+use std::cell::Cell;
 use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
@@ -23,13 +26,14 @@ use std::time::Instant;
 use anyhow::{Context, Error, Result};
 use criu_images::{Dump, Images, Problem};
 use indicatif::{ProgressBar, ProgressStyle};
-use nextid::{Holder, Kind, holders};
+use nextid::{Holder, Kind, Reservation, holders};
 use nix::sched::CloneFlags;
-use nix::sys::wait::waitpid;
+use nix::unistd::getpid;
 
 use crate::cli::{Join, Reading, Restore};
-use crate::failure::{self, InUse};
+use crate::failure::{self, Hindrance, InUse};
 use crate::method;
+use crate::program;
 use crate::report::{self, BAD, NOTE};
 pub use ipc::objects;
 use ipc::{Namespace, Objects};
@@ -82,9 +86,21 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
         in_use.extend(ipc::in_use(ipc));
     }
     // Whoever names an id gets it, reserved or not.
-    in_use.retain(|holder| !matches!(holder, Holder::Reservation { .. }));
+    let is_reserved = |holder: &Holder| matches!(holder, Holder::Reservation { .. });
+    let (reserved, in_use): (Vec<_>, Vec<_>) = in_use.into_iter().partition(is_reserved);
     let objects = dump.ipc.as_ref().map_or(0, |ipc| ipc::objects(ipc).count());
     let mut hindrances = check::hindrances(&dump, &plan, namespace)?;
+    if options.detach && getpid().as_raw() == 1 {
+        hindrances.push(
+            Hindrance {
+                status: failure::OTHER,
+                text: "nextid is the first process of its pid namespace, all of which ends with \
+                       it: run it without --detach, or below an init"
+                    .to_owned(),
+            }
+            .into(),
+        );
+    }
 
     if options.dry_run {
         report::print(&View::new(&dump, None, &in_use), options.output.json)?;
@@ -106,6 +122,7 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
 
     let start = Instant::now();
     let mut next = method::open(fallback)?;
+    let held = Cell::new(hold(&dump, &plan, namespace, &reserved)?);
     let bar = progress_bar(plan.nodes.len() + objects);
     let mut made = Objects::none();
     if let Some(ipc) = &dump.ipc {
@@ -118,7 +135,7 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
         made = ipc::restore(&mut next, ipc, namespace, || bar.inc(1))?;
     }
     let attachments = &made.attachments;
-    let tree = make::make(next, &dump, &plan, attachments, options.detach, || bar.inc(1))?;
+    let tree = make::make(next, &held, &dump, &plan, attachments, options.detach, || bar.inc(1))?;
     bar.finish_and_clear();
 
     let first = tree.first;
@@ -133,10 +150,47 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     ));
     tree.keep()?;
     made.keep();
-    if !options.detach {
-        waitpid(first, None)?;
+    drop(held);
+    if options.detach { Ok(ExitCode::SUCCESS) } else { program::exit_code(first) }
+}
+
+/// Reserves the ids that are to be had where others are, but for those that somebody reserved already.
+fn hold(
+    dump: &Dump,
+    plan: &Plan,
+    namespace: Namespace,
+    reserved: &[Holder],
+) -> Result<Option<Reservation>> {
+    let mut ids: Vec<(Kind, i64)> = Vec::new();
+    if !dump.own_pid_namespace {
+        ids.extend(plan.ids(dump).into_iter().map(|id| (Kind::Task, id)));
     }
-    Ok(ExitCode::SUCCESS)
+    if let (Some(ipc), Namespace::Current) = (&dump.ipc, namespace) {
+        ids.extend(ipc::objects(ipc).map(|(kind, it)| (kind.into(), it.id.into())));
+    }
+    let is_held = |kind, id| {
+        let is_it = |it: &Holder| matches!(it, Holder::Reservation { kind: of, .. } if *of == kind);
+        reserved.iter().any(|it| it.id() == id && is_it(it))
+    };
+    ids.retain(|&(kind, id)| !is_held(kind, id));
+    let lists = ids.chunk_by(|a, b| a.0 == b.0).map(|chunk| {
+        let ids: Vec<i64> = chunk.iter().map(|&(_, id)| id).collect();
+        (chunk[0].0, ids)
+    });
+    let lists: Vec<_> = lists.collect();
+    if lists.is_empty() {
+        return Ok(None);
+    }
+    match Reservation::new(lists.iter().map(|(kind, ids)| (*kind, &**ids))) {
+        Err(nextid::Error::NotSupported(_)) => {
+            report::tell(format_args!(
+                "{NOTE}nextid:{NOTE:#} this kernel has no reservations: where another process takes \
+                 an id meanwhile, all is undone"
+            ));
+            Ok(None)
+        }
+        held => Ok(Some(held?)),
+    }
 }
 
 /// Tells that objects which others in this IPC namespace may look for get one of their own.
