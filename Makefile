@@ -45,7 +45,7 @@ upstream: ## the tree's own kselftests, without the series and with it, side by 
 mutate: ## each rule taken out of the kernel, one by one: which suite catches it?
 	@ktest/run mutate
 
-bench: ## next_id beside every other way to choose an id: Documentation/performance.md anew, in about 25 minutes
+bench: ## next_id beside every other way to choose an id: Documentation/performance.md anew, in over 25 minutes
 	@ktest/bench
 
 check: ## every static check

@@ -4,21 +4,16 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use nextid::IpcKind;
-use nix::libc::{self, c_int};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork as fork_program};
+use nix::libc::c_int;
 
 use crate::data::Contention;
 use crate::harness::Session;
 use crate::keys::Group;
 use crate::method::{Method, NS_LAST_PID, ipc_id, is_in_use};
+use crate::others::Others;
 use crate::sys::{self, Child, IdFile, MOST_PIDS, create, set_sysctl};
-
-/// So many processes do nothing but create and destroy objects.
-const OTHERS: usize = 2;
 
 /// No object is tried more often.
 const MAX_TRIES: usize = 100_000;
@@ -27,7 +22,7 @@ const MAX_TRIES: usize = 100_000;
 pub fn measure(session: &mut Session) -> Result<()> {
     let wanted = session.effort.rounds * 5;
     set_sysctl("pid_max", MOST_PIDS)?;
-    let others = Others::start(|| sys::wait(sys::fork(&[], Child::Exits)?))?;
+    let others = Others::start_two(|| sys::wait(sys::fork(&[], Child::Exits)?))?;
     let methods = [
         Method::next_id()?,
         Method::SetTid,
@@ -44,7 +39,7 @@ pub fn measure(session: &mut Session) -> Result<()> {
     }
     others.end()?;
 
-    let others = Others::start(|| {
+    let others = Others::start_two(|| {
         create(IpcKind::MessageQueue).and_then(|id| IpcKind::MessageQueue.remove(id))
     })?;
     let first = ipc_id(1000)?;
@@ -99,52 +94,4 @@ fn count(
         milliseconds: start.elapsed().as_secs_f64() * 1000.0,
     });
     Ok(())
-}
-
-/// Processes that do the same thing again and again until they are ended.
-struct Others(Vec<Pid>);
-
-impl Others {
-    fn start(turn: impl Fn() -> std::io::Result<()>) -> Result<Self> {
-        let mut others = Self(Vec::new());
-        for _ in 0..OTHERS {
-            // SAFETY: This process has no other thread.
-            match unsafe { fork_program() }? {
-                ForkResult::Parent { child } => others.0.push(child),
-                ForkResult::Child => {
-                    while turn().is_ok() {}
-                    // SAFETY: It has no preconditions.
-                    unsafe { libc::_exit(1) }
-                }
-            }
-        }
-        Ok(others)
-    }
-
-    /// Ends them. It is an error where one had ended before: what was measured was not beside all.
-    fn end(mut self) -> Result<()> {
-        while let Some(pid) = self.0.pop() {
-            let ended = end(pid)?;
-            ensure!(
-                matches!(ended, WaitStatus::Signaled(_, Signal::SIGKILL, _)),
-                "a process that others were to be measured beside ended early: {ended:?}"
-            );
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Others {
-    fn drop(&mut self) {
-        for &pid in &self.0 {
-            // There is an error already.
-            let _ = end(pid);
-        }
-    }
-}
-
-/// Kills a child, which may have ended by itself, and tells how it ended.
-fn end(child: Pid) -> nix::Result<WaitStatus> {
-    kill(child, Signal::SIGKILL)?;
-    waitpid(child, None)
 }

@@ -7,7 +7,7 @@ use std::{fmt, fs};
 use anyhow::Context;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::keys::{Case, Group, Kernel};
+use crate::keys::{Case, Group, Kernel, Lifetime};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,34 +54,34 @@ fn hundredths<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::
 }
 
 impl Measurement {
-    /// The value that `share` of the rounds (0 to 1) are not above.
-    pub fn quantile(&self, share: f64) -> f64 {
-        let mut sorted = self.rounds.clone();
-        sorted.sort_by(f64::total_cmp);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "an index, well within what both types hold"
-        )]
-        let index = ((sorted.len() - 1) as f64 * share).round() as usize;
-        sorted[index]
-    }
-
-    /// The lower quartile, the median and the upper quartile of the rounds.
-    pub fn quartiles(&self) -> [f64; 3] {
-        [0.25, 0.5, 0.75].map(|share| self.quantile(share))
-    }
-
     /// The lower quartile: rounds in which the kernel did other work as well are above it.
     pub fn low(&self) -> f64 {
-        self.quantile(0.25)
+        quantile(&self.rounds, 0.25)
     }
 
     /// The middle of the rounds.
     pub fn median(&self) -> f64 {
-        self.quantile(0.5)
+        quantile(&self.rounds, 0.5)
     }
+}
+
+/// The one of `values` that `share` of them (0 to 1) are not above.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index, well within what both types hold"
+    )]
+    let index = ((sorted.len() - 1) as f64 * share).round() as usize;
+    sorted[index]
+}
+
+/// The lower quartile, the median and the upper quartile of `values`.
+pub fn quartiles(values: &[f64]) -> [f64; 3] {
+    [0.25, 0.5, 0.75].map(|share| quantile(values, share))
 }
 
 /// How often a method got the id it asked for while others created objects too.
@@ -99,6 +99,33 @@ pub struct Contention {
     pub refused: u64,
     /// How long it took all together, in milliseconds.
     pub milliseconds: f64,
+}
+
+/// How often all processes of a tree got their ids while others forked too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Restores {
+    /// How long each child of the others lived.
+    pub lifetime: Lifetime,
+    /// The competitor.
+    pub case: Case,
+    /// How many restores were tried.
+    pub tried: usize,
+    /// How many made a process with another id, and gave up.
+    pub wrong: usize,
+    /// How many were refused an id that was in use, and gave up.
+    pub refused: usize,
+    /// How often other ids had to be chosen because one of them could not be reserved.
+    pub reserved_again: usize,
+    /// How long each one took that succeeded, in milliseconds.
+    #[serde(serialize_with = "hundredths")]
+    pub milliseconds: Vec<f64>,
+}
+
+impl Restores {
+    /// How many succeeded.
+    pub fn restored(&self) -> usize {
+        self.milliseconds.len()
+    }
 }
 
 /// The kernel that was measured.
@@ -137,6 +164,8 @@ pub struct Run {
     pub measurements: Vec<Measurement>,
     /// What was counted under contention.
     pub contention: Vec<Contention>,
+    /// How restores went.
+    pub restores: Vec<Restores>,
 }
 
 impl Build {
@@ -176,15 +205,8 @@ mod tests {
 
     #[test]
     fn quantiles_are_of_the_sorted_rounds() {
-        let rounds = vec![5.0, 1.0, 4.0, 2.0, 3.0];
-        let measurement = Measurement {
-            group: Group::Arming,
-            case: Case::NextId,
-            size: None,
-            unit: Unit::Nanoseconds,
-            rounds,
-        };
-        let quantiles = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| measurement.quantile(share));
+        let rounds = [5.0, 1.0, 4.0, 2.0, 3.0];
+        let quantiles = [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| quantile(&rounds, share));
         assert!(quantiles.iter().zip(1..).all(|(&q, n)| (q - f64::from(n)).abs() < 1e-9));
     }
 }

@@ -108,11 +108,7 @@ fn lists(session: &mut Session) -> Result<()> {
     for size in LISTS.into_iter().filter(|&size| size <= most) {
         let command = list_command(size);
         let competitor = Competitor::new(Case::NextId, || next_id.write(&command));
-        let measured = session.measurements.len();
-        session.compare(Group::List, Some(size as u64), vec![competitor])?;
-        for measurement in &mut session.measurements[measured..] {
-            measurement.rounds.iter_mut().for_each(|round| *round /= per_operation(size as u64, 1));
-        }
+        session.compare_each(Group::List, size, vec![competitor])?;
     }
     next_id.write(b"RESET")
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::clock::Clock;
-use crate::data::{Contention, Measurement, Unit};
+use crate::data::{Contention, Measurement, Restores, Unit};
 use crate::keys::{Case, Group};
 
 /// How many operations make a batch. Every other task costs a thousand instructions more than the
@@ -18,6 +18,9 @@ const BATCHES: RangeInclusive<usize> = 4..=1024;
 
 /// The same for objects that all exist at once: every so many of them, memory for more is set up.
 const CREATIONS: RangeInclusive<usize> = 64..=1024;
+
+/// The most rounds of operations on many ids: each of them is a mean already.
+const ROUNDS_OF_MANY: usize = 25;
 
 /// How much is to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +31,15 @@ pub struct Effort {
     pub objects: u64,
     /// Up to how many processes.
     pub processes: u64,
+    /// How many restores of a tree.
+    pub restores: usize,
 }
 
 impl Effort {
     /// Enough to see that all of it works.
-    pub const SHORT: Self = Self { rounds: 5, objects: 100, processes: 100 };
+    pub const SHORT: Self = Self { rounds: 5, objects: 100, processes: 100, restores: 3 };
     /// What the report is made of.
-    pub const LONG: Self = Self { rounds: 201, objects: 100_000, processes: 20_000 };
+    pub const LONG: Self = Self { rounds: 201, objects: 100_000, processes: 20_000, restores: 200 };
 }
 
 /// One competitor: something that can be done and timed.
@@ -133,6 +138,8 @@ pub struct Session {
     pub measurements: Vec<Measurement>,
     /// What was counted so far.
     pub contention: Vec<Contention>,
+    /// How restores went so far.
+    pub restores: Vec<Restores>,
     shown: Instant,
 }
 
@@ -144,6 +151,7 @@ impl Session {
             effort,
             measurements: Vec::new(),
             contention: Vec::new(),
+            restores: Vec::new(),
             shown: Instant::now(),
         }
     }
@@ -155,23 +163,49 @@ impl Session {
         &mut self,
         group: Group,
         size: Option<u64>,
+        competitors: Vec<Competitor<'_>>,
+    ) -> Result<()> {
+        self.compare_in(self.effort.rounds, group, size, competitors)
+    }
+
+    fn compare_in(
+        &mut self,
+        rounds: usize,
+        group: Group,
+        size: Option<u64>,
         mut competitors: Vec<Competitor<'_>>,
     ) -> Result<()> {
         let clock = self.clock;
         let counts =
             competitors.iter_mut().map(|it| it.calibrate(clock)).collect::<Result<Vec<_>>>();
         let counts = counts.context(group)?;
-        let mut rounds = vec![Vec::with_capacity(self.effort.rounds); competitors.len()];
-        for round in 0..self.effort.rounds {
-            self.progress(&group.to_string(), round, self.effort.rounds);
+        let mut values = vec![Vec::with_capacity(rounds); competitors.len()];
+        for round in 0..rounds {
+            self.progress(&group.to_string(), round, rounds);
             for turn in 0..competitors.len() {
                 let place = (round + turn) % competitors.len();
                 let taken = competitors[place].run(clock, counts[place]).context(group)?;
-                rounds[place].push(per_operation(taken, counts[place]));
+                values[place].push(per_operation(taken, counts[place]));
             }
         }
-        for (competitor, rounds) in competitors.iter().zip(rounds) {
-            self.record(group, competitor.case, size, rounds);
+        for (competitor, values) in competitors.iter().zip(values) {
+            self.record(group, competitor.case, size, values);
+        }
+        Ok(())
+    }
+
+    /// The same where one operation is on `size` ids. What is kept is the share of one of them.
+    pub fn compare_each(
+        &mut self,
+        group: Group,
+        size: usize,
+        competitors: Vec<Competitor<'_>>,
+    ) -> Result<()> {
+        let measured = self.measurements.len();
+        let rounds = self.effort.rounds.min(ROUNDS_OF_MANY);
+        self.compare_in(rounds, group, Some(size as u64), competitors)?;
+        for measurement in &mut self.measurements[measured..] {
+            measurement.rounds.iter_mut().for_each(|round| *round /= per_operation(size as u64, 1));
         }
         Ok(())
     }

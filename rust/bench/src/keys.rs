@@ -64,6 +64,16 @@ pub enum Group {
     Parser,
     /// The memory of a list.
     Memory,
+    /// What programs do that choose no id, where so many ids are reserved.
+    BesideReserved,
+    /// To reserve so many ids, by one command.
+    Reserve,
+    /// The memory of a reservation in a namespace that has no other.
+    ReservedMemory,
+    /// A fork in a pid namespace where so many numbers are in use and reserved in turn.
+    InTurn,
+    /// A fork beside such a pid namespace.
+    BesideInTurn,
 }
 
 impl Group {
@@ -102,6 +112,10 @@ impl Group {
             Self::ManyProcesses => &[Case::NoId, Case::NextId, Case::SetTid],
             Self::List | Self::Memory => &[Case::NextId],
             Self::Parser => &[Case::Parser, Case::ParserAndList, Case::SimpleStrtol],
+            Self::BesideReserved => &[Case::Fork, Case::Msgget],
+            Self::Reserve | Self::ReservedMemory => &[Case::Dense, Case::Scattered],
+            Self::InTurn => &[Case::Fork],
+            Self::BesideInTurn => &[Case::NothingElse, Case::OtherForks, Case::OtherForksInTurn],
         }
     }
 
@@ -131,6 +145,11 @@ impl fmt::Display for Group {
             Self::List => "ids in a list",
             Self::Parser => "parser",
             Self::Memory => "memory",
+            Self::BesideReserved => "ids reserved in the namespace",
+            Self::Reserve => "ids reserved at once",
+            Self::ReservedMemory => "ids in a reservation",
+            Self::InTurn => "numbers in use and reserved in turn",
+            Self::BesideInTurn => "fork, exit and wait beside a pid namespace",
         })
     }
 }
@@ -149,6 +168,8 @@ pub enum Case {
     Sysctl,
     /// By a sysctl that is opened for each object, as CRIU does.
     SysctlAsCriu,
+    /// By `next_id`, once all ids are reserved.
+    NextIdReserved,
 
     /// The least that a system call can do.
     Getpid,
@@ -193,6 +214,18 @@ pub enum Case {
     ParserAndList,
     /// The loop of 2008.
     SimpleStrtol,
+
+    /// Ids that follow each other.
+    Dense,
+    /// Ids far from each other.
+    Scattered,
+
+    /// Nobody else does anything.
+    NothingElse,
+    /// Another process forks in the pid namespace, where numbers are in use.
+    OtherForks,
+    /// The same, where the numbers between them are reserved.
+    OtherForksInTurn,
 }
 
 impl fmt::Display for Case {
@@ -203,6 +236,7 @@ impl fmt::Display for Case {
             Self::SetTid => "set_tid",
             Self::Sysctl => "sysctl, kept open",
             Self::SysctlAsCriu => "sysctl, as CRIU",
+            Self::NextIdReserved => "next_id, reserved",
             Self::Getpid => "getpid()",
             Self::OomScoreAdj => "oom_score_adj",
             Self::TimerslackNs => "timerslack_ns",
@@ -223,6 +257,35 @@ impl fmt::Display for Case {
             Self::Parser => "parser",
             Self::ParserAndList => "parser and list",
             Self::SimpleStrtol => "simple_strtol",
+            Self::Dense => "dense",
+            Self::Scattered => "scattered",
+            Self::NothingElse => "nothing else runs",
+            Self::OtherForks => "forks in it, every other number in use",
+            Self::OtherForksInTurn => "the same, the others reserved",
+        })
+    }
+}
+
+/// How long the children live of the processes beside which trees are restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lifetime {
+    /// For a millisecond.
+    Millisecond,
+    /// They end at once.
+    None,
+}
+
+impl Lifetime {
+    /// All that is compared.
+    pub const ALL: [Self; 2] = [Self::Millisecond, Self::None];
+}
+
+impl fmt::Display for Lifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Millisecond => "alive for 1 ms",
+            Self::None => "end at once",
         })
     }
 }

@@ -14,6 +14,7 @@ mod data;
 mod goals;
 mod growth;
 mod harness;
+mod in_turn;
 mod keys;
 mod memory;
 mod method;
@@ -21,9 +22,12 @@ mod nest;
 mod not_used;
 mod number;
 mod object_code;
+mod others;
 mod parser;
 mod quartiles;
 mod report;
+mod reservations;
+mod restores;
 mod results;
 mod svg;
 mod sys;
@@ -93,9 +97,15 @@ enum Part {
     Creating,
     /// Counting wrong ids beside other processes that create objects
     Contention,
+    /// Counting the trees that get their ids beside other processes that fork
+    Restores,
     /// Creating many objects, and arming long lists
     Growth,
-    /// What lists are charged
+    /// Reserving ids, and creating objects where ids are reserved
+    Reservations,
+    /// Forking beside a pid namespace where it is hard to find a free number
+    InTurn,
+    /// What lists and reservations are charged
     Memory,
     /// What the kernel's own benchmark of the parser told
     Parser,
@@ -139,7 +149,10 @@ fn measure(short: bool, instructions: bool, kernel: Kernel, parts: &[Part]) -> R
             Part::Arming => arming::measure(&mut session).context("arming")?,
             Part::Creating => creating::measure(&mut session).context("creating")?,
             Part::Contention => contention::measure(&mut session).context("contention")?,
+            Part::Restores => restores::measure(&mut session).context("restores")?,
             Part::Growth => growth::measure(&mut session).context("growth")?,
+            Part::Reservations => reservations::measure(&mut session).context("reservations")?,
+            Part::InTurn => in_turn::measure(&mut session).context("in turn")?,
             Part::Memory => memory::measure(&mut session).context("memory")?,
             Part::Parser => parser::measure(&mut session).context("parser")?,
         }
@@ -150,6 +163,7 @@ fn measure(short: bool, instructions: bool, kernel: Kernel, parts: &[Part]) -> R
         unit: clock.unit(),
         measurements: session.measurements,
         contention: session.contention,
+        restores: session.restores,
     };
     print(&run)
 }

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::data::{Run, Unit};
+use crate::data::{self, Run, Unit};
 use crate::keys::{Case, Group, Kernel};
 
 /// One measurement, for one operation.
@@ -28,7 +28,7 @@ pub fn csv(runs: &[Run]) -> Result<Vec<u8>> {
     for run in runs {
         for m in &run.measurements {
             let [lower_quartile, median, upper_quartile] =
-                m.quartiles().map(|value| format!("{value:.2}"));
+                data::quartiles(&m.rounds).map(|value| format!("{value:.2}"));
             table.serialize(Row {
                 kernel: run.build.kernel,
                 group: m.group,

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::data::{Measurement, Unit};
+use crate::data::{self, Measurement, Unit};
 use crate::goals;
-use crate::keys::{Case, Group, Kernel};
+use crate::keys::{Case, Group, Kernel, Lifetime};
 use crate::number::thousands;
 use crate::quartiles;
 use crate::results::Results;
@@ -59,6 +59,9 @@ fn sections(results: &Results) -> Result<Vec<(&'static str, String)>> {
         ("tasks", tasks(results)?),
         ("ipc", competitors(results, &IPC)?),
         ("contention", contention(results)?),
+        ("restores", restores(results)?),
+        ("reservations", reservations(results)?),
+        ("in turn", in_turn(results)?),
         ("growth", growth(results, &[Group::ManyQueues, Group::ManyProcesses, Group::List])?),
         ("parser", competitors(results, &[Group::Parser])?),
         ("memory", memory(results)?),
@@ -68,10 +71,14 @@ fn sections(results: &Results) -> Result<Vec<(&'static str, String)>> {
 fn setting(results: &Results) -> Result<String> {
     let mut text = String::new();
     for run in &results.runs {
-        let rounds = run.measurements.iter().map(|m| m.rounds.len()).max().unwrap_or_default();
+        let rounds = run.measurements.iter().map(|m| m.rounds.len());
+        let rounds = rounds.chain(run.restores.iter().map(|r| r.tried)).max().unwrap_or_default();
         let mut groups: Vec<Group> = run.measurements.iter().map(|m| m.group).collect();
         groups.dedup();
-        let groups: Vec<String> = groups.iter().map(Group::to_string).collect();
+        let mut groups: Vec<String> = groups.iter().map(Group::to_string).collect();
+        if !run.restores.is_empty() {
+            groups.push("restores".to_owned());
+        }
         writeln!(
             text,
             "- {}, {} ({}; up to {rounds} rounds): Linux {}, {} × {}, {} MiB",
@@ -120,8 +127,15 @@ fn number(value: Option<f64>) -> String {
 
 /// A measurement's median and the range of its middle half.
 fn spread(measurement: Option<&Measurement>) -> String {
-    let Some(m) = measurement else { return "–".to_owned() };
-    let [low, median, high] = m.quartiles().map(thousands);
+    measurement.map_or("–".to_owned(), |m| spread_of(&m.rounds))
+}
+
+/// The same of any values, if there are some.
+fn spread_of(values: &[f64]) -> String {
+    if values.is_empty() {
+        return "–".to_owned();
+    }
+    let [low, median, high] = data::quartiles(values).map(thousands);
     if low == high { median } else { format!("{median} ({low}–{high})") }
 }
 
@@ -186,22 +200,80 @@ fn contention(results: &Results) -> Result<String> {
     Ok(text)
 }
 
-/// A table of `groups` by their sizes.
+fn restores(results: &Results) -> Result<String> {
+    let mut text = String::from(
+        "| others' children | | restores | succeeded | wrong id | id in use | reserved again | ms |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for r in results.restores() {
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            r.lifetime,
+            r.case,
+            r.tried,
+            r.restored(),
+            r.wrong,
+            r.refused,
+            if r.case == Case::NextIdReserved {
+                r.reserved_again.to_string()
+            } else {
+                String::new()
+            },
+            spread_of(&r.milliseconds)
+        )?;
+    }
+    Ok(text)
+}
+
+fn reservations(results: &Results) -> Result<String> {
+    let tables = [
+        by_size(results, Group::BesideReserved, Unit::Instructions, spread)?,
+        by_size(results, Group::Reserve, Unit::Instructions, spread)?,
+        by_size(results, Group::ReservedMemory, Unit::Bytes, spread)?,
+    ];
+    Ok(tables.join("\n"))
+}
+
+fn in_turn(results: &Results) -> Result<String> {
+    let mut text = by_size(results, Group::InTurn, Unit::Instructions, spread)?;
+    let group = Group::BesideInTurn;
+    write!(
+        text,
+        "\n| {group} | numbers | ns | 95 % take at most |\n| --- | ---: | ---: | ---: |\n"
+    )?;
+    for m in results.group(Kernel::On, Unit::Nanoseconds, group) {
+        let most = data::quantile(&m.rounds, 0.95);
+        let size = sizes_row(m.size.as_slice());
+        writeln!(text, "| {} | {size} | {} | {} |", m.case, spread(Some(m)), thousands(most))?;
+    }
+    Ok(text)
+}
+
+/// Tables of `groups` by their sizes.
 fn growth(results: &Results, groups: &[Group]) -> Result<String> {
+    let median = |m: Option<&Measurement>| number(m.map(Measurement::median));
+    let tables = groups.iter().map(|&group| by_size(results, group, Unit::Instructions, median));
+    Ok(tables.collect::<Result<Vec<_>>>()?.join("\n"))
+}
+
+/// A table of a group by its sizes, with a `cell` for each measurement.
+fn by_size(
+    results: &Results,
+    group: Group,
+    unit: Unit,
+    cell: impl Fn(Option<&Measurement>) -> String,
+) -> Result<String> {
     let mut text = String::new();
-    for &group in groups {
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        let all = results.group(Kernel::On, Unit::Instructions, group);
-        let (cases, sizes) = axes(&all);
-        writeln!(text, "| {group}, instructions each | {} |", sizes_row(&sizes))?;
-        writeln!(text, "| --- |{}", " ---: |".repeat(sizes.len()))?;
-        for case in cases {
-            let values =
-                sizes.iter().map(|&size| number(results.instructions(group, case, Some(size))));
-            writeln!(text, "| {case} | {} |", values.collect::<Vec<_>>().join(" | "))?;
-        }
+    let all = results.group(Kernel::On, unit, group);
+    let (cases, sizes) = axes(&all);
+    let each = if unit == Unit::Bytes { "together" } else { "each" };
+    writeln!(text, "| {group}, {unit} {each} | {} |", sizes_row(&sizes))?;
+    writeln!(text, "| --- |{}", " ---: |".repeat(sizes.len()))?;
+    for case in cases {
+        let of_size = |&size| all.iter().find(|m| m.case == case && m.size == Some(size)).copied();
+        let cells: Vec<String> = sizes.iter().map(|size| cell(of_size(size))).collect();
+        writeln!(text, "| {case} | {} |", cells.join(" | "))?;
     }
     Ok(text)
 }
@@ -246,7 +318,14 @@ fn drawings(results: &Results) -> Vec<(&'static str, String)> {
     let arming = [bars(results, Group::Arming, "")];
     let ipc = IPC.map(|group| bars(results, group, &group.to_string()));
     let levels = curves(results, Group::Process);
+    let restores = Lifetime::ALL.map(|lifetime| {
+        let all = results.restores().filter(|r| r.lifetime == lifetime);
+        #[expect(clippy::cast_precision_loss, reason = "counts of restores")]
+        let bars = all.map(|r| (r.case.to_string(), r.restored() as f64));
+        BarGroup { name: format!("children {lifetime}"), bars: bars.collect() }
+    });
     let drawings = [
+        ("restores.svg", svg::bars("Restores that succeed, beside others that fork", &restores)),
         ("arming.svg", svg::bars("Choosing the next id: instructions", &arming)),
         ("ipc.svg", svg::bars("An IPC object with its id: instructions", &ipc)),
         (

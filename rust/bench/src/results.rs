@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::data::{Contention, Measurement, Run, Unit};
+use crate::data::{Contention, Measurement, Restores, Run, Unit};
 use crate::keys::{Case, Group, Kernel};
 
 /// All that was measured.
@@ -65,6 +65,11 @@ impl Results {
     /// All that was counted under contention.
     pub fn contention(&self) -> impl Iterator<Item = &Contention> {
         self.runs.iter().flat_map(|run| &run.contention)
+    }
+
+    /// How all restores went.
+    pub fn restores(&self) -> impl Iterator<Item = &Restores> {
+        self.runs.iter().flat_map(|run| &run.restores)
     }
 
     /// By how many bytes the option makes the kernel larger.

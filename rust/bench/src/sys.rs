@@ -21,26 +21,36 @@ use nix::libc::{self, c_int, c_long, clone_args, pid_t};
 pub enum Child {
     /// Ends at once.
     Exits,
+    /// Ends after a millisecond.
+    Sleeps,
     /// Waits for a signal that ends it.
     Pauses,
 }
 
 /// Calls clone3(2). The child touches no memory, so that it needs no stack of its own.
 fn clone3(args: &clone_args, child: Child) -> io::Result<pid_t> {
-    let system_call = match child {
-        Child::Exits => libc::SYS_exit,
-        Child::Pauses => libc::SYS_pause,
+    const MILLISECOND: &libc::timespec = &libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+
+    let (system_call, argument) = match child {
+        Child::Exits => (libc::SYS_exit, std::ptr::null()),
+        Child::Sleeps => (libc::SYS_nanosleep, std::ptr::from_ref(MILLISECOND)),
+        Child::Pauses => (libc::SYS_pause, std::ptr::null()),
     };
     let result: c_long;
-    // SAFETY: The kernel reads `args` and no more than that. The child uses its registers alone,
-    // and does not get out of the loop; for the parent it is a system call as any other.
+    // SAFETY: The kernel reads `args` and `argument`, and no more than that. The child uses its
+    // registers alone, and does not get out of the loop; for the parent it is a system call as any
+    // other.
     unsafe {
         asm!(
             "syscall",
             "test rax, rax",
             "jnz 3f",
-            "2:",
             "mov rax, r8",
+            "mov rdi, r9",
+            "xor esi, esi",
+            "syscall",
+            "2:",
+            "mov eax, {exit}",
             "xor edi, edi",
             "syscall",
             "jmp 2b",
@@ -49,6 +59,8 @@ fn clone3(args: &clone_args, child: Child) -> io::Result<pid_t> {
             in("rdi") &raw const *args,
             in("rsi") size_of::<clone_args>(),
             in("r8") system_call,
+            in("r9") argument,
+            exit = const libc::SYS_exit,
             lateout("rcx") _,
             lateout("r11") _,
         );
