@@ -322,10 +322,13 @@ fn drawings(results: &Results) -> Vec<(&'static str, String)> {
         let all = results.restores().filter(|r| r.lifetime == lifetime);
         #[expect(clippy::cast_precision_loss, reason = "counts of restores")]
         let bars = all.map(|r| (r.case.to_string(), r.restored() as f64));
-        BarGroup { name: format!("children {lifetime}"), bars: bars.collect() }
+        BarGroup { name: lifetime.to_string(), bars: bars.collect() }
     });
     let drawings = [
-        ("restores.svg", svg::bars("Restores that succeed, beside others that fork", &restores)),
+        (
+            "restores.svg",
+            svg::bars("Restores that succeed, by what others' children do", &restores),
+        ),
         ("arming.svg", svg::bars("Choosing the next id: instructions", &arming)),
         ("ipc.svg", svg::bars("An IPC object with its id: instructions", &ipc)),
         (
