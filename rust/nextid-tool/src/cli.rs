@@ -258,6 +258,13 @@ pub struct Restore {
     #[command(flatten)]
     pub reading: Reading,
 
+    /// Also give a process or thread of the dump ids further out: PID=OUTER[,OUTER...]
+    ///
+    /// PID is its id in the dump. The ids are those in the pid namespace around its own, in the one
+    /// around that, and so on.
+    #[arg(long = "outer-pid", value_name = "PID=OUTER", value_parser = outer_pid)]
+    pub outer_pids: Vec<OuterPids>,
+
     /// Only show what would be restored, and what stands in the way: ids in use, limits, owners that
     /// are nobody here
     #[arg(long)]
@@ -293,6 +300,22 @@ pub struct Reading {
 pub enum Join {
     Pid,
     Ipc,
+}
+
+/// The ids of a process or thread of a dump in pid namespaces further out.
+#[derive(Clone, Debug)]
+pub struct OuterPids {
+    pub pid: i32,
+    pub outer: Vec<i64>,
+}
+
+fn outer_pid(text: &str) -> Result<OuterPids, String> {
+    let parse = || {
+        let (pid, outer) = text.split_once('=')?;
+        let outer: Result<Vec<i64>, _> = outer.split(',').map(str::parse).collect();
+        Some(OuterPids { pid: pid.parse().ok()?, outer: outer.ok()? })
+    };
+    parse().ok_or_else(|| "it must be like 7=23456, or 7=23456,812".to_owned())
 }
 
 fn key(text: &str) -> Result<i32, String> {

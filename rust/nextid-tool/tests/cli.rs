@@ -103,6 +103,8 @@ fn main() -> ExitCode {
         test("restore_statuses", root, restore_statuses),
         test("restore_exits_as_the_first", root, restore_exits_as_the_first),
         test("restore_as_init", root, restore_as_init),
+        test("restore_with_outer_pids", root, restore_with_outer_pids),
+        test("restore_of_its_own_id", root, restore_of_its_own_id),
         test(
             "restore_that_fails_is_undone",
             root.or(testing::no_user_namespaces()),
@@ -1308,6 +1310,36 @@ fn restore_exits_as_the_first() -> Outcome {
     kill(Pid::from_raw(first.try_into()?), Signal::SIGKILL)?;
     let status = restore.wait()?;
     ensure(status.code() == Some(128 + 9), status)
+}
+
+fn restore_with_outer_pids() -> Outcome {
+    let folder = written(&[(1, 0, 1, 1), (7, 1, 1, 1)])?;
+    let outer = free_pid();
+    let option = format!("restore --detach --json --outer-pid 7={outer}");
+    let restored = Restored::by(command(&option).arg(folder.path()))?;
+    let statuses = restored.statuses()?;
+    ensure(statuses.get(&outer).is_some_and(|it| last(it, "NSpid") == "7"), &statuses)?;
+    let output = command("restore --outer-pid 8=9").arg(folder.path()).output()?;
+    expect_error(&output, 1, "the dump has no process or thread 8")
+}
+
+/// It moves out of the way of a dump that has its id.
+fn restore_of_its_own_id() -> Outcome {
+    const SCRIPT: &str = "\
+        \"$1\" --fallback restore --detach \"$2\"; status=$?
+        for i in $(seq 100); do
+            read -r name </proc/2/comm && [ \"$name\" = task ] && break
+            sleep 0.1
+        done 2>/dev/null
+        echo $name; exit $status";
+
+    let folder = written(&[(2, 0, 2, 2)])?;
+    let mut inside = Command::new("unshare");
+    inside.args(["--pid", "--fork", "--mount-proc", "sh", "-c", SCRIPT, "sh", NEXTID]);
+    let output = inside.arg(folder.path()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure(output.status.success() && text.ends_with("\ntask\n"), &output)?;
+    expect_error(&output, 0, "it goes on as process ")
 }
 
 fn restore_as_init() -> Outcome {

@@ -74,7 +74,7 @@ pub fn make<'a>(
         gates: [even_gate, odd_gate],
     };
     let (reports, keys) = (Cell::new(Some(reports)), Cell::new(Some([even_key, odd_key])));
-    let first = next.arm(Pids(&[plan.nodes[0].pid.into()]))?.fork(|| {
+    let first = next.arm(Pids(&plan.all_ids_of(plan.nodes[0].pid)))?.fork(|| {
         // What is the restorer's is closed in its child.
         drop((reports.take(), keys.take(), held.take()));
         crew.begin()
@@ -312,9 +312,9 @@ impl Crew<'_> {
             }
             let mut next = self.open()?;
             for &child in children {
-                let pid = self.plan.nodes[child].pid;
+                let ids = self.plan.all_ids_of(self.plan.nodes[child].pid);
                 // Its parent waits for it as for any child.
-                let _ = next.arm(Pids(&[pid.into()]))?.fork(|| self.live(child))?;
+                let _ = next.arm(Pids(&ids))?.fork(|| self.live(child))?;
             }
             Ok(())
         };
@@ -349,7 +349,7 @@ impl Crew<'_> {
         if !process.threads.is_empty() {
             let mut next = self.open()?;
             for thread in &process.threads {
-                thread::create(&mut next, thread)?;
+                thread::create(&mut next, thread, &self.plan.all_ids_of(thread.tid))?;
             }
         }
         if place > 0 {

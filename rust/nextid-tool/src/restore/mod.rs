@@ -21,16 +21,18 @@ use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, ensure};
 use criu_images::{Dump, Images, Problem};
 use indicatif::{ProgressBar, ProgressStyle};
-use nextid::{Holder, Kind, Reservation, holders};
+use nextid::{Holder, Kind, Pids, Reservation, holders};
 use nix::sched::CloneFlags;
-use nix::unistd::getpid;
+use nix::sys::signal::kill;
+use nix::unistd::{getpid, setsid};
 
-use crate::cli::{Join, Reading, Restore};
+use crate::cli::{Join, OuterPids, Reading, Restore};
 use crate::failure::{self, Hindrance, InUse};
 use crate::method;
 use crate::program;
@@ -80,8 +82,17 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
         let used = |pid: i32| holders.iter().any(|it: &Holder| it.id() == i64::from(pid));
         pids.filter(|&pid| !used(pid)).collect()
     };
-    let plan = Plan::new(&dump, free)?;
+    let mut plan = Plan::new(&dump, free)?;
+    for OuterPids { pid, outer } in &options.outer_pids {
+        ensure!(
+            plan.ids(&dump).contains(&(*pid).into()),
+            "the dump has no process or thread {pid}"
+        );
+        plan.outer.insert(*pid, outer.clone());
+    }
+    let plan = plan;
     let mut in_use = in_use(&plan.ids(&dump));
+    in_use.extend(holders(Kind::Task, &outer_ids(&dump, &plan)));
     if let (Some(ipc), Namespace::Current) = (&dump.ipc, namespace) {
         in_use.extend(ipc::in_use(ipc));
     }
@@ -109,6 +120,11 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
         }
         let used = if in_use.is_empty() { 0 } else { failure::IN_USE };
         return Ok(hindrances.first().map_or(used, failure::status).into());
+    }
+    let own = getpid().as_raw();
+    let is_own = |it: &Holder| matches!(it, Holder::Task { pid, .. } if *pid == own);
+    if options.detach && hindrances.is_empty() && !in_use.is_empty() && in_use.iter().all(is_own) {
+        return move_away(fallback, options, &plan, &dump);
     }
     if !in_use.is_empty() {
         hindrances.push(InUse(in_use).into());
@@ -154,6 +170,43 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     if options.detach { Ok(ExitCode::SUCCESS) } else { program::exit_code(first) }
 }
 
+/// The ids in the current pid namespace that are chosen for processes in one of their own.
+fn outer_ids(dump: &Dump, plan: &Plan) -> Vec<i64> {
+    let outer = plan.outer.values().filter(|_| dump.own_pid_namespace);
+    outer.filter_map(|outer| outer.first().copied()).collect()
+}
+
+/// Goes on in a process with another id, once this one has ended and has given back its own, which
+/// the dump has.
+fn move_away(fallback: bool, options: &Restore, plan: &Plan, dump: &Dump) -> Result<ExitCode> {
+    let taken = plan.ids(dump);
+    let used = holders(Kind::Task, &(301..1301).collect::<Vec<_>>());
+    let used: Vec<i64> = used.iter().map(Holder::id).chain(taken).collect();
+    let spare = (301..1301).find(|id| !used.contains(id)).context("no id is free for nextid")?;
+    report::tell(format_args!(
+        "{NOTE}nextid:{NOTE:#} the dump has its id, {}; it goes on as process {spare} when this one \
+         has ended, and tells there how that went",
+        getpid()
+    ));
+    let parent = getpid();
+    let _ = method::open(fallback)?.arm(Pids(&[spare]))?.fork(|| {
+        // Its session and its group may have that id, too.
+        let _ = setsid();
+        let start = Instant::now();
+        while kill(parent, None).is_ok() && start.elapsed() < Duration::from_secs(60) {
+            sleep(Duration::from_millis(10));
+        }
+        match restore(fallback, options) {
+            Ok(_) => 0,
+            Err(error) => {
+                report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(&error)));
+                failure::status(&error).into()
+            }
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Reserves the ids that are to be had where others are, but for those that somebody reserved already.
 fn hold(
     dump: &Dump,
@@ -165,6 +218,7 @@ fn hold(
     if !dump.own_pid_namespace {
         ids.extend(plan.ids(dump).into_iter().map(|id| (Kind::Task, id)));
     }
+    ids.extend(outer_ids(dump, plan).into_iter().map(|id| (Kind::Task, id)));
     if let (Some(ipc), Namespace::Current) = (&dump.ipc, namespace) {
         ids.extend(ipc::objects(ipc).map(|(kind, it)| (kind.into(), it.id.into())));
     }

@@ -26,6 +26,8 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// What all do together: none begins with a step before all are through the one before.
     pub steps: Vec<Step>,
+    /// The ids of processes and threads in pid namespaces further out, as far as they are chosen.
+    pub outer: HashMap<i32, Vec<i64>>,
     /// A process group that no process of the tree made, which that of whoever restores it stands for,
     /// and such a session; 0 always is one.
     outer_group: i32,
@@ -135,6 +137,12 @@ impl Plan {
             (Some(_), Step::Complete) => false,
             _ => true,
         }
+    }
+
+    /// All ids to ask for, of the process or thread that is `pid` in the dump.
+    pub fn all_ids_of(&self, pid: i32) -> Vec<i64> {
+        let outer = self.outer.get(&pid).into_iter().flatten();
+        [i64::from(pid)].iter().chain(outer).copied().collect()
     }
 
     /// The ids of all processes and threads that are to be made.
@@ -366,7 +374,7 @@ impl<'a> Planner<'a> {
         }
         let steps = self.steps();
         let Ids { outer_group, outer_session, .. } = *self.ids;
-        Plan { nodes: self.nodes, steps, outer_group, outer_session }
+        Plan { nodes: self.nodes, steps, outer: HashMap::new(), outer_group, outer_session }
     }
 
     /// Where nothing is against it, lets a leader be born after its maker has made its session, as

@@ -14,14 +14,14 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
 
-/// Creates a thread with its id and its name.
-pub fn create(next: &mut NextId, thread: &Thread) -> Result<()> {
+/// Creates a thread with its name and with `ids`, its own first.
+pub fn create(next: &mut NextId, thread: &Thread, ids: &[i64]) -> Result<()> {
     let name = CString::new(&*thread.name)?;
     if next.method() != Method::Fallback && is_clone3_refused() {
-        return clone(next, thread.tid, name);
+        return clone(next, thread.tid, ids, name);
     }
     let (tell, told) = mpsc::channel();
-    next.arm(Pids(&[thread.tid.into()]))?.thread(Builder::new(), move || {
+    next.arm(Pids(ids))?.thread(Builder::new(), move || {
         // It is waited for.
         let _ = tell.send(prctl::set_name(&name));
         loop {
@@ -40,7 +40,7 @@ fn is_clone3_refused() -> bool {
 }
 
 /// Creates it by clone(2). It has no thread-local memory of its own, and so makes system calls only.
-fn clone(next: &mut NextId, tid: i32, name: CString) -> Result<()> {
+fn clone(next: &mut NextId, tid: i32, ids: &[i64], name: CString) -> Result<()> {
     const STACK: usize = 16 << 10;
 
     let flags = libc::CLONE_VM
@@ -52,8 +52,7 @@ fn clone(next: &mut NextId, tid: i32, name: CString) -> Result<()> {
     // Both are the thread's for good.
     let stack = vec![0_u128; STACK / size_of::<u128>()].leak();
     let name = name.into_raw();
-    let id = [tid.into()];
-    let armed = next.arm(Pids(&id))?;
+    let armed = next.arm(Pids(ids))?;
     // SAFETY: The stack is large enough for a few calls, and grows down from its end.
     let created = unsafe {
         libc::clone(sleep, stack.as_mut_ptr_range().end.cast(), flags, name.cast::<c_void>())
