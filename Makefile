@@ -2,12 +2,12 @@
 # shell, CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; for run, selftest, stress and
 # kernel, BACKEND=uml boots it as a program. KVER=7.2.12 takes another version of it; COMPILER=gcc
 # builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked tree. For zdtm,
-# TESTS="static/pty00 ..." chooses tests, and CRIU_TREE=PATH a CRIU that is built. What is derived lives
-# in the cache, ~/.cache/nextid (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in
-# rust/fuzz/.
+# TESTS="static/pty00 ..." chooses tests, and CRIU_TREE=PATH a CRIU that is built; for apps,
+# NAMES="redis ..." chooses programs. What is derived lives in the cache, ~/.cache/nextid
+# (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in rust/fuzz/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kunit selftest stress fuzz restore zdtm upstream mutate bench check send-check bisect matrix deb shell kernel baseline tree refresh clean distclean
+.PHONY: help run test kunit selftest stress fuzz restore zdtm apps upstream mutate bench check send-check bisect matrix deb shell kernel baseline tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 export KVER KSRC COMPILER
@@ -38,6 +38,9 @@ restore: ## dump a running tree with the real CRIU, and restore it with nextid a
 
 zdtm: ## CRIU's own tests about ids, with CRIU as it is and with patches/criu
 	@ktest/run $(config) --config criu zdtm
+
+apps: ## programs that people run, dumped by CRIU and restored: by CRIU, without the patches and with them, and by nextid
+	@ktest/apps $(config) --config criu --config apps $(NAMES)
 
 upstream: ## the tree's own kselftests, without the series and with it, side by side
 	@ktest/run $(config) upstream

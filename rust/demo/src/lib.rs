@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the demonstrations share: their tables on the terminal, aligned, and coloured where the
-//! terminal wants it.
+//! What the demonstrations share: what `/proc` tells of a tree, the programs that dump and restore
+//! one, and tables on the terminal, aligned, and coloured where the terminal wants it.
+
+pub mod observe;
+pub mod restore;
 
 use anstream::{print, println};
 use anstyle::{AnsiColor, Style};

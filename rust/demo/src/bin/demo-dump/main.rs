@@ -5,23 +5,19 @@
 //!
 //! Run it as root. It exits with 0 only if each id, and all else that is compared, is the same.
 
-mod observe;
 mod tree;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anstream::{eprintln, println};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Parser;
-use demo::{BAD, GOOD, Row, print_table};
+use demo::observe::{self, Observed, Table};
+use demo::{BAD, GOOD, Row, print_table, restore};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
-use serde::Deserialize;
 use tempfile::TempDir;
-
-use observe::{Observed, Table};
 
 /// Dump a running tree with CRIU, restore it, and compare it with what it was
 #[derive(Parser)]
@@ -48,77 +44,30 @@ fn main() -> ExitCode {
 
 /// Returns whether all is as it was.
 fn run(cli: &Cli) -> Result<bool> {
-    let criu = version(&cli.criu)?;
+    let criu = restore::version(&cli.criu)?;
     let by = if cli.nextid.is_some() { "nextid" } else { &criu };
     let release = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
     println!("A running tree, dumped and ended by {criu}, restored by {by}, on Linux {release}");
 
     let images = TempDir::new()?;
     let first = tree::start().context("cannot start the tree")?;
-    let before = dump(&cli.criu, first, images.path()).inspect_err(|_| {
+    let before = observe::tables(first).and_then(|tables| {
+        restore::dump(&cli.criu, first, images.path())?;
+        Ok(tables)
+    });
+    let before = before.inspect_err(|_| {
         // It may have ended already.
         let _ = kill(first, Signal::SIGKILL);
     })?;
+    waitpid(first, None)?;
 
     let restored = match &cli.nextid {
-        Some(nextid) => restore_by_nextid(nextid, images.path()),
-        None => restore_by_criu(&cli.criu, images.path()),
+        Some(nextid) => restore::by_nextid(nextid, images.path()),
+        None => restore::by_criu(&cli.criu, images.path()),
     }?;
     let after = observe::tables(restored);
     kill(restored, Signal::SIGKILL)?;
     Ok(compare(&before, &after?))
-}
-
-fn version(criu: &Path) -> Result<String> {
-    let text = call(Command::new(criu).arg("--version"))?;
-    let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
-    Ok(format!("CRIU {}", version.context("criu does not tell its version")?))
-}
-
-/// Dumps and ends the tree whose first process is `first`, and returns what it was.
-fn dump(criu: &Path, first: Pid, images: &Path) -> Result<[Table; 2]> {
-    let tables = observe::tables(first)?;
-    call(
-        Command::new(criu)
-            .args(["dump", "--timeout", "300", "--tree", &first.to_string(), "--images-dir"])
-            .arg(images),
-    )?;
-    waitpid(first, None)?;
-    Ok(tables)
-}
-
-/// What is used of what `nextid restore --json` prints.
-#[derive(Deserialize)]
-struct Report {
-    /// The first process, as it is called here.
-    restored_as: i32,
-}
-
-fn restore_by_nextid(nextid: &Path, images: &Path) -> Result<Pid> {
-    let text = call(Command::new(nextid).args(["restore", "--detach", "--json"]).arg(images))?;
-    let report: Report = serde_json::from_str(&text).context("what nextid prints")?;
-    Ok(Pid::from_raw(report.restored_as))
-}
-
-fn restore_by_criu(criu: &Path, images: &Path) -> Result<Pid> {
-    let file = images.join("pid");
-    call(
-        Command::new(criu)
-            .args(["restore", "--restore-detached", "--pidfile"])
-            .arg(&file)
-            .arg("--images-dir")
-            .arg(images),
-    )?;
-    Ok(Pid::from_raw(std::fs::read_to_string(file)?.trim().parse()?))
-}
-
-/// Runs a program to its end, and returns what it prints.
-fn call(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("cannot run {name}"))?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name}: {}\n{errors}", output.status);
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Prints what was and what is side by side; returns whether all of it is the same.

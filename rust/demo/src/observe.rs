@@ -17,27 +17,38 @@ use testing::wait_until;
 
 /// Rows to compare.
 pub struct Table {
+    /// What they are of.
     pub title: &'static str,
+    /// What [`Observed::shown`] has.
     pub header: &'static str,
+    /// One for each process, thread and object.
     pub rows: Vec<Observed>,
 }
 
 /// A process, a thread or an IPC object.
 #[derive(PartialEq)]
 pub struct Observed {
+    /// Its name, or its kind.
     pub name: String,
+    /// Its id in the innermost namespace.
+    pub id: i32,
+    /// Its ids, and what else is compared and shown.
     pub shown: String,
     /// What is compared, but too long to show.
     contents: Vec<u8>,
 }
 
 impl Observed {
-    fn task(name: impl Into<String>, shown: String) -> Self {
-        Self { name: name.into(), shown, contents: Vec::new() }
+    fn task(name: impl Into<String>, id: i32, shown: String) -> Self {
+        Self { name: name.into(), id, shown, contents: Vec::new() }
     }
 }
 
 /// The tree below `first`, and the objects in its IPC namespace.
+///
+/// # Errors
+///
+/// Where `/proc` cannot be read, as when a process ends meanwhile.
 pub fn tables(first: Pid) -> Result<[Table; 2]> {
     // A process that has just been woken is about to sleep again.
     let mut rows = Ok(Vec::new());
@@ -74,6 +85,7 @@ fn add_process(
     let state = status.state.get(..1).unwrap_or_default();
     rows.push(Observed::task(
         format!("{indent}{}", status.name),
+        pid,
         format!("{pid:>5} {parent:>5} {group:>5} {session:>5}  {state}"),
     ));
 
@@ -91,7 +103,7 @@ fn add_process(
     }
     threads.remove(&pid);
     for (tid, name) in threads {
-        rows.push(Observed::task(format!("{indent}thread {name}"), format!("{tid:>5}")));
+        rows.push(Observed::task(format!("{indent}thread {name}"), tid, format!("{tid:>5}")));
     }
     for child in children.into_values() {
         add_process(rows, &child, pid, &indent)?;
@@ -131,7 +143,7 @@ fn objects() -> Result<Vec<Observed>> {
             };
             let (key, owner) = (fields[0].parse::<i32>()?, [field("uid"), field("gid")].join(":"));
             let shown = format!("{id:>6}  {key:#010x}  {:>4}  {owner:>5}  {size}", field("perms"));
-            rows.push(Observed { name: kind.to_string(), shown, contents });
+            rows.push(Observed { name: kind.to_string(), id, shown, contents });
         }
     }
     Ok(rows)
