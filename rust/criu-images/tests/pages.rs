@@ -227,9 +227,15 @@ fn pages_that_the_pre_dump_does_not_have() {
     assert_eq!(error, expected);
     dump.write("pre", &[pages(0, 1, PRESENT)], &page(b'a'));
     symlink("../pre", dump.path().join("parent")).unwrap();
-    let expected = "/img/parent/pagemap-shmem-0.img: the page at 4096 is not here, where a dump that \
-                    builds on this one has it";
-    assert_eq!(dump.error(), expected);
+    let missing = |at| {
+        format!(
+            "/img/parent/pagemap-shmem-0.img: the page at {at} is not here, where a dump that builds \
+             on this one has it"
+        )
+    };
+    assert_eq!(dump.error(), missing(4096));
+    dump.write("pre", &[pages(1, 1, PRESENT)], &page(b'b'));
+    assert_eq!(dump.error(), missing(0));
 }
 
 #[test]
