@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::images::Value::{Bytes, Number};
 use testing::images::{MM, PAGEMAP, SHM, image, message};
+use testing::processes::history;
 use testing::{Failed, Outcome, ensure, free_pid, images, kernel_takes, test, wait_until};
 
 const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         test("restore_ends_with_nextid", root, restore_ends_with_nextid),
         test("restore_of_ids_in_use", root, restore_of_ids_in_use),
         test("restore_trees", root, restore_trees),
+        test("restore_random_trees", root, restore_random_trees),
         test("restore_statuses", root, restore_statuses),
         test("restore_exits_as_the_first", root, restore_exits_as_the_first),
         test("restore_as_init", root, restore_as_init),
@@ -1267,6 +1269,63 @@ fn restore_trees() -> Outcome {
         ensure(found == expected, found)?;
     }
     Ok(())
+}
+
+/// Trees of random histories, each of which can be had again by its seed, come out as they were.
+fn restore_random_trees() -> Outcome {
+    for seed in 1..=10 {
+        let kernel = history(&random(seed, 150));
+        let mut pids = vec![1];
+        let mut next = 0;
+        while let Some(&pid) = pids.get(next) {
+            pids.extend(
+                kernel.tasks.iter().filter(|(_, it)| it.parent == pid).map(|(&pid, _)| pid),
+            );
+            next += 1;
+        }
+        let process = |&pid: &i32| {
+            let task = kernel.tasks[&pid];
+            images::Process {
+                pid,
+                parent: task.parent,
+                group: task.group,
+                session: task.session,
+                ended: task.is_zombie.then_some(pid << 8 & 0xff00),
+                is_subreaper: task.is_subreaper,
+                thread: 0,
+            }
+        };
+        let processes: Vec<images::Process> = pids.iter().map(process).collect();
+        if ![0, 1].contains(&kernel.tasks[&1].group) {
+            // The kernel would not let the namespace end.
+            continue;
+        }
+        let folder = TempDir::new()?;
+        images::write_tree(folder.path(), &processes)?;
+        let restored = Restored::new(folder.path())?;
+        let line = |it: &images::Process| {
+            let state = if it.ended.is_some() { "Z" } else { "S" };
+            let images::Process { pid, parent, group, session, .. } = it;
+            format!("{pid} of {parent} in {group} {session}: task {state}")
+        };
+        let expected: BTreeSet<String> = processes.iter().map(line).collect();
+        let found = restored.tree()?;
+        ensure(found == expected, (seed, found))?;
+    }
+    Ok(())
+}
+
+/// Numbers that come of a seed, by xorshift.
+fn random(seed: u32, count: usize) -> Vec<[u8; 3]> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9);
+    let mut numbers = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        let [a, b, c, _] = state.to_le_bytes();
+        [a, b, c]
+    };
+    (0..count).map(|_| numbers()).collect()
 }
 
 /// A zombie is what it was: real-time signals, and those that the C library keeps to itself.

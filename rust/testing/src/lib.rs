@@ -4,6 +4,7 @@
 //! `main`, which calls [`run`].
 
 pub mod images;
+pub mod processes;
 
 use std::fmt::Debug;
 use std::fs::OpenOptions;
