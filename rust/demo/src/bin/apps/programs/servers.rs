@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use demo::restore::call;
 use nix::unistd::{Pid, User};
 
-use super::{in_namespaces, in_session, path};
+use super::start::{in_namespaces, in_session, path};
 use crate::program::{Answer, Program};
 
 /// A program that listens at the socket `socket` of its folder.

@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use testing::wait_until;
 
-use super::{in_session, path};
+use super::start::{in_session, path};
 use crate::program::{Answer, Program};
 
 /// A shell at a terminal of tmux, with jobs in the background, one of them stopped.
