@@ -107,7 +107,7 @@ impl MessageQueue {
     /// The least capacity, in bytes, with which its messages can be sent to it.
     ///
     /// It may hold more than its capacity, where that was lowered later. The capacity limits how many
-    /// messages there are as well, lest those without text be free.
+    /// messages there are as well: those without text have no bytes that count.
     #[must_use]
     pub fn needed_capacity(&self) -> usize {
         let bytes: usize = self.messages.iter().map(|message| message.text.len()).sum();

@@ -127,7 +127,7 @@ impl Worker {
         }
     }
 
-    /// As many ids as the scene allows, or fewer, which no other thread asks for.
+    /// As many ids as the scenario allows, or fewer, which no other thread asks for.
     fn own_ids(&mut self) -> Ids {
         self.any_of(ids::of_processes(self.slot))
     }

@@ -43,7 +43,7 @@ impl Cores {
             // It is no news for whoever collects cores.
             _ => prctl::set_dumpable(false).map_err(Into::into),
         };
-        die(signal);
+        raise_default(signal);
         libc::EXIT_FAILURE
     }
 }
@@ -135,7 +135,7 @@ fn allow_core(folder: &Path) -> Result<()> {
 
 /// Sends a signal to this thread, whatever is done about it: not by the C library, which keeps two
 /// signals to itself.
-fn die(signal: c_int) {
+fn raise_default(signal: c_int) {
     let (action, mask) = ([0_u64; 4], 1_u64 << (signal - 1));
     // SAFETY: All-zero bytes are the default action, a set of signals has eight bytes.
     unsafe {

@@ -53,7 +53,7 @@ type Result<T> = std::result::Result<T, Impossible>;
 pub fn find(members: &[Member], leaders: usize) -> Result<Lineage> {
     let mut search = Search::new(members, leaders);
     search.link_members();
-    search.settle()?;
+    search.propagate()?;
     loop {
         if let Some(lineage) = search.arrange()? {
             return Ok(lineage);
@@ -97,10 +97,10 @@ impl<'a> Search<'a> {
             if let Some(parent) = member.parent {
                 self.link(parent, place, place);
                 if member.session != Some(place) {
-                    self.bear(place, member.session);
+                    self.set_birth(place, member.session);
                 }
             } else {
-                self.bear(place, None);
+                self.set_birth(place, None);
             }
         }
         for ended in self.members.len()..self.birth.len() {
@@ -120,7 +120,7 @@ impl<'a> Search<'a> {
     }
 
     /// Notes which session the process at `place` is born into.
-    fn bear(&mut self, place: usize, session: Session) {
+    fn set_birth(&mut self, place: usize, session: Session) {
         self.birth[place] = Some(session);
         if let Some(leader) = session {
             self.link(leader, place, place);
@@ -131,7 +131,7 @@ impl<'a> Search<'a> {
     }
 
     /// Follows all links to what they force, and chooses where they leave it open.
-    fn settle(&mut self) -> Result<()> {
+    fn propagate(&mut self) -> Result<()> {
         loop {
             while let Some((upper, lower)) = self.new.pop() {
                 self.follow(upper, lower)?;
@@ -144,7 +144,7 @@ impl<'a> Search<'a> {
                 if self.birth[upper].is_none()
                     && let Some(session) = self.birth[lower]
                 {
-                    self.bear(upper, session);
+                    self.set_birth(upper, session);
                 } else {
                     self.new.push((upper, lower));
                 }
@@ -234,7 +234,7 @@ impl<'a> Search<'a> {
                 if tree.is_above(birth[upper], session) {
                     // It was in the session as well, or it is above that.
                     if self.place_above(upper, session, cause)? {
-                        self.settle()?;
+                        self.propagate()?;
                         return Ok(None);
                     }
                     continue;
@@ -243,20 +243,22 @@ impl<'a> Search<'a> {
                 // Two sessions side by side: one has to be below whoever is in the other.
                 let other = birth[upper];
                 let inner = above.iter().map(|&(it, _)| it).find(|&it| birth[it] == session);
-                let is_linked = self.nest(upper, leader, cause)
-                    || inner.zip(other).is_some_and(|(it, other)| self.nest(it, other, cause));
+                let is_linked = self.nest_session(upper, leader, cause)
+                    || inner
+                        .zip(other)
+                        .is_some_and(|(it, other)| self.nest_session(it, other, cause));
                 if !is_linked {
                     return Err(Impossible { place: cause });
                 }
-                self.settle()?;
+                self.propagate()?;
                 return Ok(None);
             }
             birth[place] = session;
             depth[place] = session.map_or(0, |leader| depth[leader] + 1);
             line.sort_unstable_by_key(|upper| rank[upper]);
             maker[place] = line.last().copied();
-            if self.stretch(&line, &maker, &rank, place) {
-                self.settle()?;
+            if self.link_line(&line, &maker, &rank, place) {
+                self.propagate()?;
                 return Ok(None);
             }
         }
@@ -270,7 +272,7 @@ impl<'a> Search<'a> {
         match (leader, self.birth[upper]) {
             (Some(leader), _) => Ok(self.link(upper, leader, cause)),
             (None, None) => {
-                self.bear(upper, session);
+                self.set_birth(upper, session);
                 Ok(true)
             }
             (None, Some(_)) => Err(Impossible { place: cause }),
@@ -279,7 +281,7 @@ impl<'a> Search<'a> {
 
     /// Links those in `line`, so that each descends from the one before. Returns whether it is to be
     /// arranged anew.
-    fn stretch(
+    fn link_line(
         &mut self,
         line: &[usize],
         maker: &[Option<usize>],
@@ -301,7 +303,7 @@ impl<'a> Search<'a> {
     }
 
     /// Puts the session of `leader` below `upper`, if nothing that is known is against it.
-    fn nest(&mut self, upper: usize, leader: usize, cause: usize) -> bool {
+    fn nest_session(&mut self, upper: usize, leader: usize, cause: usize) -> bool {
         let mut session = Some(leader);
         while let Some(leader) = session {
             if self.is_above(leader, upper) {

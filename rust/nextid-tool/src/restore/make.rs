@@ -2,10 +2,11 @@
 
 //! Makes the processes of a plan.
 //!
-//! All go through the same steps, and report each. The restorer, which is none of them, lets them
-//! go on when all are through: by as many bytes in a pipe, the gate, as there are processes. There
-//! are two gates, taken in turn, so that one that is fast does not take the byte of one that is still
-//! at the gate before. Where one of them fails, or the restorer ends, the gates are closed: all see their
+//! All go through the same steps, with a barrier after each. A process reports that it has done a
+//! step, and waits at the barrier: it reads one byte from a pipe. When all have reported, the
+//! restorer, which is none of them, writes as many bytes as there are processes. There are two such
+//! pipes, used in turn, so that a fast process does not take the byte of one that is still at the
+//! barrier before. Where one of them fails, or the restorer ends, the pipes are closed: all read their
 //! end, wait for their children and exit; and the restorer, if it is there, kills what does not. So
 //! there never is half a tree.
 
@@ -37,7 +38,7 @@ use crate::failure::{self, Remote};
 use crate::program;
 
 /// How long no process may report anything, in milliseconds.
-const PATIENCE: u16 = 60_000;
+const REPORT_TIMEOUT: u16 = 60_000;
 
 /// Makes the tree, and calls `progress` for each process that is born.
 ///
@@ -52,7 +53,7 @@ pub fn make<'a>(
     progress: impl Fn(),
 ) -> Result<Tree<'a>> {
     let (reports, report) = pipe()?;
-    let ((even_gate, even_key), (odd_gate, odd_key)) = (pipe()?, pipe()?);
+    let ((even_barrier, even_release), (odd_barrier, odd_release)) = (pipe()?, pipe()?);
     program::reset_sigchld()?;
     if dump.own_pid_namespace {
         namespace::enter_new("a pid", CloneFlags::CLONE_NEWPID)?;
@@ -60,32 +61,33 @@ pub fn make<'a>(
         // What is left of a tree whose first process is gone is to be found: see `Tree::drop()`.
         prctl::set_child_subreaper(true)?;
     }
-    let outlived = detach.then(own_pidfd).transpose()?;
+    let restorer = detach.then(own_pidfd).transpose()?;
     let cores = Cores::new(dump)?;
-    let crew = Crew {
+    let shared = Shared {
         method: next.method(),
         dump,
         plan,
         attachments,
-        outlived,
+        restorer,
         outer_group: unistd::getpgrp().as_raw(),
         cores: &cores,
         report,
-        gates: [even_gate, odd_gate],
+        barriers: [even_barrier, odd_barrier],
     };
-    let (reports, keys) = (Cell::new(Some(reports)), Cell::new(Some([even_key, odd_key])));
+    let (reports, releases) =
+        (Cell::new(Some(reports)), Cell::new(Some([even_release, odd_release])));
     let first = next.arm(Pids(&plan.all_ids_of(plan.nodes[0].pid)))?.fork(|| {
         // What is the restorer's is closed in its child.
-        drop((reports.take(), keys.take(), held.take()));
-        crew.begin()
+        drop((reports.take(), releases.take(), held.take()));
+        shared.run_first()
     })?;
-    drop(crew);
+    drop(shared);
 
-    let (Some(reports), Some(keys)) = (reports.take(), keys.take()) else {
+    let (Some(reports), Some(releases)) = (reports.take(), releases.take()) else {
         unreachable!("only the child took them")
     };
     let tree = Tree { first: Pid::from_raw(first.pid()), dump, plan };
-    conduct(reports, keys, dump, plan, progress)?;
+    coordinate(reports, releases, dump, plan, progress)?;
     Ok(tree)
 }
 
@@ -107,7 +109,7 @@ impl Tree<'_> {
 }
 
 impl Drop for Tree<'_> {
-    /// Where it was not complete, the gates are closed, so that its processes also end by
+    /// Where it was not complete, the pipes of the barriers are closed, so that its processes also end by
     /// themselves, but for one that hangs.
     fn drop(&mut self) {
         // The kernel does not end a pid namespace as long as an id in it is in use, and one is while its
@@ -147,26 +149,26 @@ fn kill_and_wait(child: Pid) {
 }
 
 /// Leads all processes through their steps.
-fn conduct(
+fn coordinate(
     reports: File,
-    mut keys: [File; 2],
+    mut releases: [File; 2],
     dump: &Dump,
     plan: &Plan,
     progress: impl Fn(),
 ) -> Result<()> {
     let mut reports = BufReader::new(reports);
     for (number, &step) in plan.steps.iter().enumerate() {
-        let through = (0..plan.nodes.len()).filter(|&place| plan.outlives(place, step));
-        let through: Vec<usize> = through.collect();
-        for _ in &through {
-            hear(&mut reports)?;
+        let reporting = (0..plan.nodes.len()).filter(|&place| plan.outlives(place, step));
+        let reporting: Vec<usize> = reporting.collect();
+        for _ in &reporting {
+            receive_report(&mut reports)?;
             if step == Step::Fork {
                 progress();
             }
         }
         let is_last = step == Step::Complete;
-        let there = through.iter().filter(|&&place| !is_last || !is_zombie(dump, place));
-        keys[number % 2].write_all(&vec![0; there.count()])?;
+        let waiting = reporting.iter().filter(|&&place| !is_last || !is_zombie(dump, place));
+        releases[number % 2].write_all(&vec![0; waiting.count()])?;
     }
     Ok(())
 }
@@ -177,11 +179,11 @@ fn is_zombie(dump: &Dump, place: usize) -> bool {
 }
 
 /// Waits for a report.
-fn hear(reports: &mut BufReader<File>) -> Result<()> {
+fn receive_report(reports: &mut BufReader<File>) -> Result<()> {
     if reports.buffer().is_empty() {
         let mut ready = [PollFd::new(reports.get_ref().as_fd(), PollFlags::POLLIN)];
-        let heard = poll(&mut ready, PollTimeout::from(PATIENCE))?;
-        ensure!(heard > 0, "a process that is being restored hangs, or was killed");
+        let ready_count = poll(&mut ready, PollTimeout::from(REPORT_TIMEOUT))?;
+        ensure!(ready_count > 0, "a process that is being restored hangs, or was killed");
     }
     let mut report = String::new();
     ensure!(
@@ -198,55 +200,55 @@ fn hear(reports: &mut BufReader<File>) -> Result<()> {
 }
 
 /// What all processes have in common.
-struct Crew<'a> {
+struct Shared<'a> {
     method: Method,
     dump: &'a Dump,
     plan: &'a Plan,
     /// Segments that all inherit, and only some keep.
     attachments: &'a [Attachment<'a>],
     /// The restorer, where they do not end with it.
-    outlived: Option<OwnedFd>,
+    restorer: Option<OwnedFd>,
     /// The process group of the restorer.
     outer_group: i32,
     cores: &'a Cores,
     report: File,
-    gates: [File; 2],
+    barriers: [File; 2],
 }
 
-impl Crew<'_> {
+impl Shared<'_> {
     /// The life of the first process.
-    fn begin(&self) -> i32 {
-        let settle = || -> Result<()> {
+    fn run_first(&self) -> i32 {
+        let set_up = || -> Result<()> {
             let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
             unistd::dup2_stdin(&null)?;
             unistd::dup2_stdout(&null)?;
             unistd::dup2_stderr(&null)?;
             std::env::set_current_dir("/")?;
-            if self.outlived.is_none() {
+            if self.restorer.is_none() {
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
             }
             // Orphans are to become its children, as those of the init of a namespace do.
             Ok(prctl::set_child_subreaper(true)?)
         };
-        match settle() {
-            Ok(()) => self.live(0),
-            Err(error) => self.fail(&error),
+        match set_up() {
+            Ok(()) => self.run(0),
+            Err(error) => self.report_failure(&error),
         }
     }
 
     /// The life of the process at `place`.
-    fn live(&self, place: usize) -> i32 {
-        match self.restore(place) {
+    fn run(&self, place: usize) -> i32 {
+        match self.run_steps(place) {
             Ok(true) => self.sleep(place),
             Ok(false) => self.end(place),
-            Err(error) => self.fail(&error),
+            Err(error) => self.report_failure(&error),
         }
     }
 
     /// Goes through all steps; returns whether the process stays.
-    fn restore(&self, place: usize) -> Result<bool> {
+    fn run_steps(&self, place: usize) -> Result<bool> {
         for (number, &step) in self.plan.steps.iter().enumerate() {
-            self.take(place, step).with_context(|| self.describe(place))?;
+            self.run_step(place, step).with_context(|| self.describe(place))?;
             if !self.plan.outlives(place, step) {
                 return Ok(false);
             }
@@ -254,7 +256,7 @@ impl Crew<'_> {
                 (&self.report).write_all(b"\n")?;
                 return Ok(false);
             }
-            self.pass(number)?;
+            self.wait_at_barrier(number)?;
         }
         Ok(true)
     }
@@ -269,7 +271,7 @@ impl Crew<'_> {
     }
 
     /// Does what the process at `place` has to do in a step.
-    fn take(&self, place: usize, step: Step) -> Result<()> {
+    fn run_step(&self, place: usize, step: Step) -> Result<()> {
         let node = &self.plan.nodes[place];
         let join = |group: i32| {
             let group = if self.plan.is_own_group(group) { group } else { self.outer_group };
@@ -277,7 +279,7 @@ impl Crew<'_> {
                 .with_context(|| format!("cannot join process group {group}"))
         };
         match step {
-            Step::Fork => self.fork(node),
+            Step::Fork => self.fork_children(node),
             Step::MakeGroups if node.makes_group => {
                 join(node.pid).context("cannot make a process group")
             }
@@ -305,16 +307,16 @@ impl Crew<'_> {
     }
 
     /// Makes the session, and forks the children that are born before and after that.
-    fn fork(&self, node: &Node) -> Result<()> {
+    fn fork_children(&self, node: &Node) -> Result<()> {
         let fork_all = |children: &[usize]| -> Result<()> {
             if children.is_empty() {
                 return Ok(());
             }
-            let mut next = self.open()?;
+            let mut next = self.open_next_id()?;
             for &child in children {
                 let ids = self.plan.all_ids_of(self.plan.nodes[child].pid);
                 // Its parent waits for it as for any child.
-                let _ = next.arm(Pids(&ids))?.fork(|| self.live(child))?;
+                let _ = next.arm(Pids(&ids))?.fork(|| self.run(child))?;
             }
             Ok(())
         };
@@ -326,7 +328,7 @@ impl Crew<'_> {
     }
 
     /// Opens the `next_id` file of this process.
-    fn open(&self) -> nextid::Result<NextId> {
+    fn open_next_id(&self) -> nextid::Result<NextId> {
         match self.method {
             Method::Fallback => NextId::open_or_fallback(),
             _ => NextId::open(),
@@ -347,7 +349,7 @@ impl Crew<'_> {
         }
         prctl::set_name(&CString::new(&*process.name)?)?;
         if !process.threads.is_empty() {
-            let mut next = self.open()?;
+            let mut next = self.open_next_id()?;
             for thread in &process.threads {
                 thread::create(&mut next, thread, &self.plan.all_ids_of(thread.tid))?;
             }
@@ -375,24 +377,24 @@ impl Crew<'_> {
     }
 
     /// Reports that the step with this number is done, and waits for the next one.
-    fn pass(&self, number: usize) -> Result<()> {
+    fn wait_at_barrier(&self, number: usize) -> Result<()> {
         (&self.report).write_all(b"\n")?;
-        if (&self.gates[number % 2]).read(&mut [0])? == 0 {
-            leave();
+        if (&self.barriers[number % 2]).read(&mut [0])? == 0 {
+            exit_after_children();
         }
         Ok(())
     }
 
     /// Reports an error, and waits for the end.
-    fn fail(&self, error: &Error) -> ! {
+    fn report_failure(&self, error: &Error) -> ! {
         let text = failure::text(error).replace('\n', " ");
         let report = format!("{} {text}\n", failure::status(error));
         // Where nobody listens any more, the end is near as well.
         let _ = (&self.report).write_all(report.as_bytes());
-        for mut gate in &self.gates {
-            while gate.read(&mut [0]).is_ok_and(|read| read > 0) {}
+        for mut barrier in &self.barriers {
+            while barrier.read(&mut [0]).is_ok_and(|read| read > 0) {}
         }
-        leave()
+        exit_after_children()
     }
 
     /// Stays as what was dumped.
@@ -400,7 +402,7 @@ impl Crew<'_> {
         let process = &self.dump.processes[place];
         match process.parent {
             None => drop(prctl::set_child_subreaper(process.is_subreaper)),
-            Some(parent) if self.outlived.is_none() => {
+            Some(parent) if self.restorer.is_none() => {
                 let _ = prctl::set_pdeathsig(Signal::SIGKILL);
                 // It may have come too late for a parent that has just been killed.
                 if unistd::getppid().as_raw() != self.dump.processes[parent].pid {
@@ -412,7 +414,7 @@ impl Crew<'_> {
             Some(_) => {}
         }
         let stops = process.state == State::Stopped;
-        if let (true, Some(restorer)) = (stops, &self.outlived) {
+        if let (true, Some(restorer)) = (stops, &self.restorer) {
             // Its end may orphan their process group, and if any process of that is stopped by then,
             // the kernel sends SIGHUP to all.
             let mut ended = [PollFd::new(restorer.as_fd(), PollFlags::POLLIN)];
@@ -452,7 +454,7 @@ fn close_files() {
 }
 
 /// Ends the process, after those that it forked.
-fn leave() -> ! {
+fn exit_after_children() -> ! {
     while wait().is_ok() {}
     // SAFETY: It has no preconditions.
     unsafe { libc::_exit(1) }
@@ -520,13 +522,13 @@ mod tests {
         // As `make()` does.
         prctl::set_child_subreaper(true).unwrap();
         let start = Instant::now();
-        let (mut told, mut tell) = pipe().unwrap();
+        let (mut reader, mut writer) = pipe().unwrap();
         let first = fork_hanging(|| {
             let second = fork_hanging(|| {});
-            let _ = tell.write_all(&second.as_raw().to_ne_bytes());
+            let _ = writer.write_all(&second.as_raw().to_ne_bytes());
         });
         let mut second = [0; 4];
-        told.read_exact(&mut second).unwrap();
+        reader.read_exact(&mut second).unwrap();
         let second = i32::from_ne_bytes(second);
 
         let dump = dump(first.as_raw(), second);
@@ -543,19 +545,19 @@ mod tests {
         // No process has such an id, so that the parent of none is there.
         let dump = dump(i32::MAX, 1);
         let plan = Plan::new(&dump, Iterator::collect).unwrap();
-        let ((even_gate, _), (odd_gate, _), (mut ready, mut report)) =
+        let ((even_barrier, _), (odd_barrier, _), (mut ready, mut report)) =
             (pipe().unwrap(), pipe().unwrap(), pipe().unwrap());
         let cores = Cores::new(&dump).unwrap();
-        let crew = Crew {
+        let shared = Shared {
             method: Method::NextId,
             dump: &dump,
             plan: &plan,
             attachments: &[],
-            outlived: None,
+            restorer: None,
             outer_group: 0,
             cores: &cores,
             report: report.try_clone().unwrap(),
-            gates: [even_gate, odd_gate],
+            barriers: [even_barrier, odd_barrier],
         };
         let process = fork_hanging(|| {
             fork_hanging(|| {
@@ -563,7 +565,7 @@ mod tests {
                 let _ = report.write_all(b"\n");
             });
             let _ = ready.read(&mut [0]);
-            crew.sleep(1);
+            shared.sleep(1);
         });
         assert_eq!(waitpid(process, None), Ok(WaitStatus::Exited(process, 1)));
         assert!(start.elapsed() < HANG / 2);

@@ -359,7 +359,7 @@ impl<'a> Planner<'a> {
     }
 
     fn plan(mut self) -> Plan {
-        self.be_born_late();
+        self.fork_leaders_late();
         self.place_adopted();
         self.plan_groups();
         for place in 1..self.nodes.len() {
@@ -379,7 +379,7 @@ impl<'a> Planner<'a> {
 
     /// Where nothing is against it, lets a leader be born after its maker has made its session, as
     /// programs do.
-    fn be_born_late(&mut self) {
+    fn fork_leaders_late(&mut self) {
         let Lineage { maker, birth, order } = &mut self.lineage;
         let mut has_early = vec![false; birth.len()];
         for &place in order.iter().rev() {

@@ -20,15 +20,15 @@ pub fn create(next: &mut NextId, thread: &Thread, ids: &[i64]) -> Result<()> {
     if next.method() != Method::Fallback && is_clone3_refused() {
         return clone(next, thread.tid, ids, name);
     }
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     next.arm(Pids(ids))?.thread(Builder::new(), move || {
         // It is waited for.
-        let _ = tell.send(prctl::set_name(&name));
+        let _ = sender.send(prctl::set_name(&name));
         loop {
             thread::park();
         }
     })?;
-    Ok(told.recv()??)
+    Ok(receiver.recv()??)
 }
 
 /// Whether clone3(2), by which the C library makes threads, is refused with another error than that it

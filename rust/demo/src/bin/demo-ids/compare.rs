@@ -8,7 +8,7 @@ use nextid::Ids;
 
 use crate::create::Created;
 use crate::observe;
-use crate::scene::Scene;
+use crate::scenario::Scenario;
 
 /// How many ids were asked for, and how many of them did not come.
 #[derive(Default)]
@@ -17,9 +17,9 @@ pub struct Outcome {
     pub wrong: usize,
 }
 
-/// Creates the objects of `scene`, looks at them from outside, prints a table and removes them.
-pub fn run(scene: &'static Scene) -> Result<Outcome> {
-    let created = Created::new(scene)?;
+/// Creates the objects of `scenario`, looks at them from outside, prints a table and removes them.
+pub fn run(scenario: &'static Scenario) -> Result<Outcome> {
+    let created = Created::new(scenario)?;
     let mut outcome = Outcome::default();
     let mut rows = Vec::new();
     let mut add = |label: String, wanted: &[i64], asked: String, got: Result<Vec<i64>, String>| {
@@ -33,7 +33,7 @@ pub fn run(scene: &'static Scene) -> Result<Outcome> {
     };
 
     let tasks = observe::tasks_below(created.pid())?;
-    for task in scene.tasks() {
+    for task in scenario.tasks() {
         let got = created.task(task.name, task.ids[0]).and_then(|()| {
             let mut ids = tasks.get(task.name).ok_or("not in /proc")?.clone();
             // What the kernel chose for the namespaces further out was not asked for.
@@ -44,7 +44,7 @@ pub fn run(scene: &'static Scene) -> Result<Outcome> {
     }
 
     let objects = observe::ipc_objects(created.pid())?;
-    for object in scene.objects {
+    for object in scenario.objects {
         let id = object.id();
         let got = created.object(id).and_then(|()| {
             let list = object.kind.list();
@@ -56,7 +56,7 @@ pub fn run(scene: &'static Scene) -> Result<Outcome> {
     }
 
     created.remove()?;
-    print_title(scene.title);
+    print_title(scenario.title);
     print_table(["object", "asked for", "got"], 2, &rows);
     Ok(outcome)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Creates the objects of a scene, as a checkpoint/restore tool would.
+//! Creates the objects of a scenario, as a checkpoint/restore tool would.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -18,7 +18,7 @@ use nix::sys::prctl;
 use nix::sys::wait::{wait, waitpid};
 use nix::unistd::{self, ForkResult, Gid, Pid, Uid, fork};
 
-use crate::scene::{Namespaces, Object, Process, Scene, Thread};
+use crate::scenario::{Namespaces, Object, Process, Scenario, Thread};
 
 /// The uid and gid of the unprivileged user, "nobody" on most systems.
 pub const NOBODY: u32 = 65534;
@@ -26,7 +26,7 @@ pub const NOBODY: u32 = 65534;
 /// How long none of the objects may be reported, in milliseconds.
 const TIME_LIMIT: u16 = 60_000;
 
-/// The objects of a scene.
+/// The objects of a scenario.
 pub struct Created {
     creator: Pid,
     /// What became of each object, by its name: the id that it sees itself, or why there is none.
@@ -36,8 +36,8 @@ pub struct Created {
 }
 
 impl Created {
-    /// Creates the objects of `scene` from a child process.
-    pub fn new(scene: &'static Scene) -> Result<Self> {
+    /// Creates the objects of `scenario` from a child process.
+    pub fn new(scenario: &'static Scenario) -> Result<Self> {
         let (reports, report) = pipe()?;
         let (hold, release) = pipe()?;
         // SAFETY: This program has no other thread.
@@ -46,7 +46,7 @@ impl Created {
             ForkResult::Child => {
                 drop(release);
                 let pipes: &'static Pipes = Box::leak(Box::new(Pipes { report, hold }));
-                if let Err(error) = pipes.create_all(scene) {
+                if let Err(error) = pipes.create_all(scenario) {
                     pipes.report("", Err(&error));
                 }
                 // SAFETY: It has no preconditions.
@@ -54,7 +54,7 @@ impl Created {
             }
         };
         drop((report, hold));
-        let reports = collect(reports, scene.len())?;
+        let reports = collect(reports, scenario.len())?;
         Ok(Self { creator, reports, release })
     }
 
@@ -115,7 +115,7 @@ fn collect(reports: File, count: usize) -> Result<HashMap<String, Result<i64, St
     Ok(collected)
 }
 
-/// The pipes that all processes of a scene share.
+/// The pipes that all processes of a scenario share.
 struct Pipes {
     /// Each object is reported here.
     report: File,
@@ -124,18 +124,18 @@ struct Pipes {
 }
 
 impl Pipes {
-    /// Creates all objects of `scene`, and waits for the end.
-    fn create_all(&'static self, scene: &'static Scene) -> Result<()> {
-        match scene.namespaces {
+    /// Creates all objects of `scenario`, and waits for the end.
+    fn create_all(&'static self, scenario: &'static Scenario) -> Result<()> {
+        match scenario.namespaces {
             Namespaces::Root => unshare(CloneFlags::CLONE_NEWIPC)?,
             Namespaces::Unprivileged => become_unprivileged()?,
         }
         let mut next = NextId::open()?;
-        for object in scene.objects {
+        for object in scenario.objects {
             let made = create_object(&mut next, object);
             self.report(&object.id().to_string(), made.as_ref().map(|id| *id));
         }
-        self.create_process(&mut next, &scene.first);
+        self.create_process(&mut next, &scenario.first);
         self.wait();
         Ok(())
     }

@@ -11,7 +11,7 @@ mod create;
 mod observe;
 mod refusals;
 mod reservations;
-mod scene;
+mod scenario;
 
 use std::process::ExitCode;
 
@@ -46,8 +46,8 @@ fn run() -> Result<bool> {
 
     let mut ids = 0;
     let mut wrong = 0;
-    for scene in scene::ALL {
-        let outcome = compare::run(scene)?;
+    for scenario in scenario::ALL {
+        let outcome = compare::run(scenario)?;
         ids += outcome.ids;
         wrong += outcome.wrong;
     }

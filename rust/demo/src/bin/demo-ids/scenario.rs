@@ -43,16 +43,16 @@ impl Object {
 }
 
 /// Objects that are created together.
-pub struct Scene {
+pub struct Scenario {
     pub title: &'static str,
     pub namespaces: Namespaces,
     pub first: Process,
     pub objects: &'static [Object],
 }
 
-/// All scenes.
-pub const ALL: &[Scene] = &[
-    Scene {
+/// All scenarios.
+pub const ALL: &[Scenario] = &[
+    Scenario {
         title: "As root: three nested pid namespaces and an IPC namespace",
         namespaces: Namespaces::Root,
         first: Process {
@@ -102,7 +102,7 @@ pub const ALL: &[Scene] = &[
             Object { kind: IpcKind::SharedMemory, sequence: 0, index: 4095 },
         ],
     },
-    Scene {
+    Scenario {
         title: "As uid 65534: in namespaces of its own, without any privilege outside",
         namespaces: Namespaces::Unprivileged,
         first: Process {
@@ -142,7 +142,7 @@ pub const ALL: &[Scene] = &[
     },
 ];
 
-/// A process or thread of a scene.
+/// A process or thread of a scenario.
 pub struct Task {
     /// Its name, drawn as a part of the tree.
     pub label: String,
@@ -150,7 +150,7 @@ pub struct Task {
     pub ids: &'static [i64],
 }
 
-impl Scene {
+impl Scenario {
     /// Each process and thread.
     pub fn tasks(&self) -> Vec<Task> {
         let (mut tasks, mut parents) = (Vec::new(), Vec::new());
