@@ -24,7 +24,11 @@ fn main() {
     println!("cargo::rerun-if-changed=proto");
     let mut definitions = protox::compile(MESSAGES, ["proto"]).expect("the definitions are valid");
     let_strings_be_bytes(&mut definitions);
-    prost_build::Config::new().compile_fds(definitions).expect("the messages can be generated");
+    // The comments are CRIU's, and no Markdown.
+    prost_build::Config::new()
+        .disable_comments(["."])
+        .compile_fds(definitions)
+        .expect("the messages can be generated");
 }
 
 /// CRIU takes strings as they come, and the kernel cuts the name of a task in the middle of a

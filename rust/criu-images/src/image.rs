@@ -11,24 +11,35 @@ use crate::section::Section;
 use crate::source::Images;
 
 /// The number that all images but the inventory begin with.
-const COMMON_MAGIC: u32 = 0x5456_4319;
+pub const COMMON_MAGIC: u32 = 0x5456_4319;
 
 /// The most bytes of an entry. The largest that CRIU writes has 4 bytes for each thread.
 const MAX_ENTRY: u32 = 16 << 20;
 
 /// The number of each kind of image.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[repr(u32)]
 pub enum Magic {
+    /// What all of the dump has in common.
     Inventory = 0x5831_3116,
+    /// The tree of processes.
     Pstree = 0x5027_3030,
+    /// A thread, and its process where it is the first of that.
     Core = 0x5505_3847,
+    /// The memory of a process.
     Mm = 0x5749_2820,
+    /// The namespaces of a process.
     Ids = 0x5443_2030,
+    /// The limits of an IPC namespace.
     Limits = 0x5311_5007,
+    /// Where pages are.
     Pagemap = 0x5608_4025,
+    /// Shared memory segments.
     Segments = 0x4628_3044,
+    /// Message queues.
     Queues = 0x5545_3737,
+    /// Semaphore sets.
     Semaphores = 0x5957_3019,
 }
 

@@ -28,17 +28,18 @@ mod source;
 mod tree;
 
 pub use error::{Error, Problem, Result};
+pub use image::{COMMON_MAGIC, Magic};
 pub use ipc::{Ipc, Limit, Message, MessageQueue, Permissions, Segment, SemaphoreSet};
 pub use pages::PAGE_SIZE;
 pub use source::Images;
 pub use tree::{Process, State, Thread};
 
-use image::{Image, Magic};
+use image::Image;
 use proto::TaskKobjIdsEntry;
 
-/// The messages of the images, generated from CRIU's definitions.
+/// The messages of the images, generated from CRIU's definitions: for tests, which write images.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
-mod proto {
+pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/_.rs"));
 }
 

@@ -6,15 +6,15 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use criu_images::{Dump, Error, Images};
+use criu_images::proto::{PagemapEntry, PagemapHead};
+use criu_images::{Dump, Error, Images, Magic};
 use tempfile::TempDir;
-use testing::images::Value::{Bytes, Number};
-use testing::images::{PAGEMAP, image, message, varint};
+use testing::images::Image;
 
 const PAGE: usize = 4096;
-const PRESENT: u64 = 4;
-const IN_PARENT: u64 = 1;
-const ALIGNED: u64 = 8;
+const PRESENT: u32 = 4;
+const IN_PARENT: u32 = 1;
+const ALIGNED: u32 = 8;
 
 /// The segment of the dump has 10000 bytes, three pages.
 const SIZE: usize = 10000;
@@ -45,12 +45,11 @@ impl Edited {
     }
 
     /// What is in the image of pagemaps, and what in that of pages, of the dump called `name`.
-    fn write(&self, name: &str, entries: &[Vec<u8>], pages: &[u8]) {
+    fn write(&self, name: &str, entries: &[PagemapEntry], pages: &[u8]) {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).unwrap();
-        let head = message(&[(1, Number(6))]);
-        let entries = [&[head], entries].concat();
-        fs::write(folder.join("pagemap-shmem-0.img"), image(PAGEMAP, &entries)).unwrap();
+        let pagemap = Image::new(Magic::Pagemap).entry(&PagemapHead { pages_id: 6 });
+        fs::write(folder.join("pagemap-shmem-0.img"), pagemap.entries(entries)).unwrap();
         fs::write(folder.join("pages-6.img"), pages).unwrap();
     }
 
@@ -73,20 +72,27 @@ impl Edited {
 }
 
 /// An entry of an image of pagemaps: `pages` pages from page `at` on.
-fn pages(at: usize, pages: usize, flags: u64) -> Vec<u8> {
-    let (at, pages) = ((at * PAGE) as u64, pages as u64);
-    message(&[(1, Number(at)), (2, Number(pages)), (4, Number(flags)), (5, Number(pages))])
+fn pages(at: usize, pages: usize, flags: u32) -> PagemapEntry {
+    PagemapEntry {
+        vaddr: (at * PAGE) as u64,
+        compat_nr_pages: number(pages),
+        flags: Some(flags),
+        nr_pages: Some(pages as u64),
+        ..PagemapEntry::default()
+    }
 }
 
-/// The same, in blocks with these sizes, of `region` pages each.
-fn blocks(at: usize, count: usize, flags: u64, sizes: &[usize], region: u64) -> Vec<u8> {
-    let sizes: Vec<u8> = sizes.iter().flat_map(|&size| varint(size as u64)).collect();
-    let mut entry = pages(at, count, flags);
-    entry.extend(message(&[(6, Bytes(&sizes))]));
-    if region > 0 {
-        entry.extend(message(&[(8, Number(region))]));
+/// The same, in blocks with these sizes, of `region` pages each; where that is 0, it is not told.
+fn blocks(at: usize, count: usize, flags: u32, sizes: &[usize], region: usize) -> PagemapEntry {
+    PagemapEntry {
+        compressed_size: sizes.iter().copied().map(number).collect(),
+        region_pages: (region > 0).then(|| number(region)),
+        ..pages(at, count, flags)
     }
-    entry
+}
+
+fn number(number: usize) -> u32 {
+    number.try_into().unwrap()
 }
 
 fn page(byte: u8) -> Vec<u8> {
@@ -320,7 +326,7 @@ fn any_chain_of_dumps() {
                             })
                             .collect();
                         let sizes: Vec<usize> = packed.iter().map(Vec::len).collect();
-                        entries.push(blocks(at, count, PRESENT, &sizes, region as u64));
+                        entries.push(blocks(at, count, PRESENT, &sizes, region));
                         file.extend(packed.concat());
                         run.zip(bytes).for_each(|(page, byte)| now[page] = Some(byte));
                     }

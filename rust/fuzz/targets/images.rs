@@ -13,10 +13,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use criu_images::{Dump, Images};
+use criu_images::proto::{PagemapEntry, PagemapHead};
+use criu_images::{Dump, Images, Magic};
 use tempfile::TempDir;
-use testing::images::Value::{Bytes, Number};
-use testing::images::{PAGEMAP, image, message, varint};
+use testing::images::Image;
 
 /// A dump, to put the text into, in `img`, and its pre-dump in `pre`.
 static DUMP: LazyLock<TempDir> = LazyLock::new(|| {
@@ -38,12 +38,21 @@ fn folder() -> &'static Path {
 
 /// Where the pages of the pre-dump are: in a block of two, and one of one, which together are all of
 /// its image of pages.
-fn compressed(length: usize) -> Vec<u8> {
+fn compressed(length: u32) -> Image {
     let first = length / 2;
-    let sizes: Vec<u8> = [first, length - first].iter().flat_map(|&it| varint(it as u64)).collect();
-    let fields =
-        [(1, Number(0)), (2, Number(3)), (4, Number(4)), (6, Bytes(&sizes)), (8, Number(2))];
-    image(PAGEMAP, &[message(&[(1, Number(6))]), message(&fields)])
+    pagemap(PagemapEntry {
+        flags: Some(4),
+        compressed_size: vec![first, length - first],
+        region_pages: Some(2),
+        ..PagemapEntry::default()
+    })
+}
+
+/// An image that tells where the three pages of the segment are.
+fn pagemap(pages: PagemapEntry) -> Image {
+    let head = PagemapHead { pages_id: 6 };
+    let entry = PagemapEntry { compat_nr_pages: 3, ..pages };
+    Image::new(Magic::Pagemap).entry(&head).entry(&entry)
 }
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {
@@ -64,12 +73,14 @@ libfuzzer_sys::fuzz_target!(|text: &[u8]| {
     fs::write(&path, text).expect("to write");
     let pre = DUMP.path().join("pre");
     let pages = text.get(..8192).unwrap_or(text);
-    fs::write(pre.join("pagemap-shmem-0.img"), compressed(pages.len())).expect("to write");
+    let length = pages.len().try_into().expect("it is cut");
+    fs::write(pre.join("pagemap-shmem-0.img"), compressed(length)).expect("to write");
     fs::write(pre.join("pages-6.img"), pages).expect("to write");
-    if name == "pagemap-shmem-0.img" && text.get(4..8) != Some(&PAGEMAP.to_le_bytes()) {
-        let in_parent = [(1, Number(0)), (2, Number(3)), (4, Number(1))];
-        let pagemap = image(PAGEMAP, &[message(&[(1, Number(6))]), message(&in_parent)]);
-        fs::write(&path, pagemap).expect("to write");
+    if name == "pagemap-shmem-0.img"
+        && text.get(4..8) != Some(&(Magic::Pagemap as u32).to_le_bytes())
+    {
+        let in_parent = PagemapEntry { flags: Some(1), ..PagemapEntry::default() };
+        fs::write(&path, pagemap(in_parent)).expect("to write");
         fs::write(img.join("pages-6.img"), "").expect("to write");
     }
     read(&img);

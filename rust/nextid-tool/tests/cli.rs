@@ -15,6 +15,8 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use criu_images::Magic;
+use criu_images::proto::{IpcDescEntry, IpcShmEntry, MmEntry, PagemapEntry, PagemapHead, VmaEntry};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -23,8 +25,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::unistd::{Pid, pipe2, setsid};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testing::images::Value::{Bytes, Number};
-use testing::images::{MM, PAGEMAP, SHM, image, message};
+use testing::images::Image;
 use testing::processes::history;
 use testing::{Failed, Outcome, ensure, free_pid, images, kernel_takes, test, wait_until};
 
@@ -640,13 +641,13 @@ fn restore_archives() -> Outcome {
 /// A dump of whose segment only the pages are there that changed since the pre-dump.
 fn restore_with_a_pre_dump() -> Outcome {
     let (pre, copy) = (dump("container"), copy("container")?);
-    let head = message(&[(1, Number(6))]);
-    let entry = |at, flags| {
-        let pages = (2, Number(1));
-        message(&[(1, Number(at)), pages, (4, Number(flags)), (5, Number(1))])
+    let in_parent = |vaddr| PagemapEntry {
+        vaddr,
+        compat_nr_pages: 1,
+        flags: Some(1),
+        ..PagemapEntry::default()
     };
-    let pagemap = image(PAGEMAP, &[head, entry(0, 1), entry(8192, 1)]);
-    fs::write(copy.path().join("pagemap-shmem-0.img"), pagemap)?;
+    write_pagemap(copy.path(), &[in_parent(0), in_parent(8192)])?;
     fs::write(copy.path().join("pages-6.img"), "")?;
     let message = "this dump has only the pages that changed since another one";
     expect_error(&restore_in_vain(copy.path())?, 7, message)?;
@@ -657,6 +658,12 @@ fn restore_with_a_pre_dump() -> Outcome {
     drop(restored);
     std::os::unix::fs::symlink(&pre, copy.path().join("parent"))?;
     in_ipc_namespace_of(&Restored::new(copy.path())?, check_contents)
+}
+
+/// Writes where the pages of the segment are: in `pages-6.img`.
+fn write_pagemap(dump: &Path, entries: &[PagemapEntry]) -> io::Result<()> {
+    let pagemap = Image::new(Magic::Pagemap).entry(&PagemapHead { pages_id: 6 }).entries(entries);
+    fs::write(dump.join("pagemap-shmem-0.img"), pagemap)
 }
 
 /// As of a container of a pod, whose pid namespace is that of the pod.
@@ -761,9 +768,12 @@ fn restore_a_removed_segment() -> Outcome {
     // SHM_DEST in its mode.
     damage(&copy, "ipcns-shm-10.img", &[0x30, 0x80, 0x03], &[0x30, 0x80, 0x07])?;
     // A process has it attached, by two areas of its memory.
-    let segment = message(&[(4, Number(0)), (7, Number(1 << 10))]);
-    let other = message(&[(4, Number(0)), (7, Number(1))]);
-    let memory = |areas: [&[u8]; 2]| image(MM, &[message(&areas.map(|area| (14, Bytes(area))))]);
+    let area = |status| VmaEntry { status, ..VmaEntry::default() };
+    let (segment, other) = (area(1 << 10), area(1));
+    let memory = |vmas: [&VmaEntry; 2]| {
+        let vmas = vmas.map(VmaEntry::clone).to_vec();
+        Image::new(Magic::Mm).entry(&MmEntry { vmas, ..MmEntry::default() })
+    };
     fs::write(copy.path().join("mm-42.img"), memory([&other, &segment]))?;
     fs::write(copy.path().join("mm-43.img"), memory([&other, &other]))?;
 
@@ -800,11 +810,14 @@ fn restore_huge_pages() -> Outcome {
     const FOLDER: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 
     let copy = copy("container")?;
-    let description = message(&[(1, Number(0x77)), (6, Number(0o600)), (7, Number(0))]);
-    let flags = 0o4000 | 21 << 26;
-    let fields =
-        [(1, Bytes(&description)), (2, Number(4 << 20)), (3, Number(1)), (4, Number(flags))];
-    fs::write(copy.path().join("ipcns-shm-10.img"), image(SHM, &[message(&fields)]))?;
+    let segment = IpcShmEntry {
+        desc: IpcDescEntry { key: 0x77, mode: 0o600, id: 0, ..IpcDescEntry::default() },
+        size: 4 << 20,
+        in_pagemaps: Some(true),
+        hugetlb_flag: Some(0o4000 | 21 << 26),
+    };
+    let segments = Image::new(Magic::Segments).entry(&segment);
+    fs::write(copy.path().join("ipcns-shm-10.img"), segments)?;
     let dry_run = || command("restore --dry-run").arg(copy.path()).output();
     if !Path::new(FOLDER).exists() {
         let message = "segments of the dump have huge pages of 2048 KiB, and this kernel has none";
@@ -863,10 +876,13 @@ fn restore_above_pid_max() -> Outcome {
 
 fn restore_damaged_pages() -> Outcome {
     let copy = copy("container")?;
-    let sizes = [8];
-    let fields = [(1, Number(0)), (2, Number(1)), (4, Number(4)), (6, Bytes(&sizes))];
-    let pagemap = image(PAGEMAP, &[message(&[(1, Number(6))]), message(&fields)]);
-    fs::write(copy.path().join("pagemap-shmem-0.img"), pagemap)?;
+    let block = PagemapEntry {
+        compat_nr_pages: 1,
+        flags: Some(4),
+        compressed_size: vec![8],
+        ..PagemapEntry::default()
+    };
+    write_pagemap(copy.path(), &[block])?;
     fs::write(copy.path().join("pages-6.img"), [0xff; 8])?;
     let message = "pages-6.img, byte 0: a damaged block of LZ4-compressed pages";
     for options in ["restore --dry-run", "restore --detach"] {

@@ -6,6 +6,60 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use criu_images::proto::core_entry::March;
+use criu_images::proto::{
+    CoreEntry, InventoryEntry, PstreeEntry, TaskCoreEntry, TaskKobjIdsEntry, ThreadCoreEntry,
+};
+use criu_images::{COMMON_MAGIC, Magic};
+use prost::Message;
+
+/// An image that is being written.
+#[derive(Clone, Debug)]
+pub struct Image(Vec<u8>);
+
+impl Image {
+    /// An image of this kind, which has no entries yet.
+    #[must_use]
+    pub fn new(magic: Magic) -> Self {
+        let mut bytes = Vec::new();
+        // The inventory has no magic number in front of its own.
+        if magic != Magic::Inventory {
+            bytes.extend(COMMON_MAGIC.to_le_bytes());
+        }
+        bytes.extend((magic as u32).to_le_bytes());
+        Self(bytes)
+    }
+
+    /// The image with another entry.
+    ///
+    /// # Panics
+    ///
+    /// Where the entry has 4 GiB or more.
+    #[must_use]
+    pub fn entry(mut self, entry: &impl Message) -> Self {
+        let length = u32::try_from(entry.encoded_len()).expect("it is short");
+        self.0.extend(length.to_le_bytes());
+        entry.encode(&mut self.0).expect("a vector grows");
+        self
+    }
+
+    /// The image with more entries.
+    ///
+    /// # Panics
+    ///
+    /// Where one of them has 4 GiB or more.
+    #[must_use]
+    pub fn entries(self, entries: &[impl Message]) -> Self {
+        entries.iter().fold(self, Self::entry)
+    }
+}
+
+impl AsRef<[u8]> for Image {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A process to write.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
@@ -32,115 +86,83 @@ pub struct Process {
 ///
 /// Where a file cannot be written.
 pub fn write_tree(folder: &Path, processes: &[Process]) -> io::Result<()> {
-    const INVENTORY: u32 = 0x5831_3116;
-    const TREE: u32 = 0x5027_3030;
-    const CORE: u32 = 0x5505_3847;
-    const IDS: u32 = 0x5443_2030;
-    const NAME: Value = Value::Bytes(b"task");
-
-    let number = |number: i32| Value::Number(u64::try_from(number).unwrap_or_default());
-    let namespaces = |pid: u64| -> Vec<u8> {
-        let fields = (1..=10).map(|field| (field, Value::Number(if field == 5 { pid } else { 1 })));
-        message(&fields.collect::<Vec<_>>())
+    let write = |name: &str, image: Image| fs::write(folder.join(name), image);
+    let inventory = InventoryEntry {
+        img_version: 2,
+        fdinfo_per_id: Some(true),
+        root_ids: Some(namespaces(1)),
+        ..InventoryEntry::default()
     };
-    let own = if processes.first().is_some_and(|first| first.pid == 1) { 2 } else { 1 };
-    let write = |name: String, image: Vec<u8>| fs::write(folder.join(name), image);
-    let outside = namespaces(1);
-    let inventory = [(1, Value::Number(2)), (2, Value::Number(1)), (3, Value::Bytes(&outside))];
-    // It has no magic number in front of its own.
-    write("inventory.img".to_owned(), image(INVENTORY, &[message(&inventory)]).split_off(4))?;
-    let mut tree = Vec::new();
+    write("inventory.img", Image::new(Magic::Inventory).entry(&inventory))?;
+    let tree: Vec<PstreeEntry> = processes.iter().map(entry_of_tree).collect();
+    write("pstree.img", Image::new(Magic::Pstree).entries(&tree))?;
+
+    let pid_namespace = if processes.first().is_some_and(|first| first.pid == 1) { 2 } else { 1 };
     for process in processes {
-        let ids = [process.pid, process.parent, process.group, process.session, process.pid];
-        let threads = (process.thread != 0).then_some((5, number(process.thread)));
-        let ids = ids.iter().zip(1..).map(|(&id, field)| (field, number(id))).chain(threads);
-        tree.push(message(&ids.collect::<Vec<_>>()));
-        let thread = message(&[(1, Value::Number(0)), (2, Value::Number(0)), (13, NAME)]);
-        let state = if process.ended.is_some() { 6 } else { 1 };
-        let task = message(&[
-            (1, number(state)),
-            (2, number(process.ended.unwrap_or_default())),
-            (3, Value::Number(0)),
-            (4, Value::Number(0)),
-            (5, Value::Number(0)),
-            (6, NAME),
-            (18, Value::Number(process.is_subreaper.into())),
-        ]);
-        let core = [(1, Value::Number(1)), (3, Value::Bytes(&task)), (5, Value::Bytes(&thread))];
-        write(format!("core-{}.img", process.pid), image(CORE, &[message(&core)]))?;
+        let core = CoreEntry { tc: Some(task(process)), ..thread() };
+        let core = Image::new(Magic::Core).entry(&core);
+        write(&format!("core-{}.img", process.pid), core)?;
         if process.thread != 0 {
-            let core = message(&[(1, Value::Number(1)), (5, Value::Bytes(&thread))]);
-            write(format!("core-{}.img", process.thread), image(CORE, &[core]))?;
+            let core = Image::new(Magic::Core).entry(&thread());
+            write(&format!("core-{}.img", process.thread), core)?;
         }
-        write(format!("ids-{}.img", process.pid), image(IDS, &[namespaces(own)]))?;
+        let ids = Image::new(Magic::Ids).entry(&namespaces(pid_namespace));
+        write(&format!("ids-{}.img", process.pid), ids)?;
     }
-    write("pstree.img".to_owned(), image(TREE, &tree))
+    Ok(())
 }
 
-/// A value in a message.
-#[derive(Clone, Copy)]
-pub enum Value<'a> {
-    /// A number of any size.
-    Number(u64),
-    /// Bytes, or a message in the message.
-    Bytes(&'a [u8]),
+fn entry_of_tree(process: &Process) -> PstreeEntry {
+    let &Process { pid, parent, group, session, thread, .. } = process;
+    let threads = [pid, thread].into_iter().filter(|&tid| tid != 0).map(unsigned);
+    PstreeEntry {
+        pid: unsigned(pid),
+        ppid: unsigned(parent),
+        pgid: unsigned(group),
+        sid: unsigned(session),
+        threads: threads.collect(),
+    }
 }
 
-/// The magic number of all images but the inventory.
-const COMMON: u32 = 0x5456_4319;
+/// What is in the core of a process, and not in those of its other threads.
+fn task(process: &Process) -> TaskCoreEntry {
+    /// `TASK_ALIVE` and `TASK_DEAD` of CRIU.
+    const ALIVE: u32 = 1;
+    const DEAD: u32 = 6;
 
-/// The magic number of the images that tell where pages are.
-pub const PAGEMAP: u32 = 0x5608_4025;
-
-/// The magic number of the images of memory.
-pub const MM: u32 = 0x5749_2820;
-
-/// The magic number of the images of shared memory segments.
-pub const SHM: u32 = 0x4628_3044;
-
-/// A message with these fields, each with its number.
-#[must_use]
-pub fn message(fields: &[(u8, Value)]) -> Vec<u8> {
-    let mut message = Vec::new();
-    for &(number, value) in fields {
-        match value {
-            Value::Number(value) => {
-                message.extend(varint(u64::from(number) << 3));
-                message.extend(varint(value));
-            }
-            Value::Bytes(bytes) => {
-                message.extend(varint(u64::from(number) << 3 | 2));
-                message.extend(varint(bytes.len() as u64));
-                message.extend(bytes);
-            }
-        }
+    TaskCoreEntry {
+        task_state: if process.ended.is_some() { DEAD } else { ALIVE },
+        exit_code: unsigned(process.ended.unwrap_or_default()),
+        comm: b"task".to_vec(),
+        child_subreaper: Some(process.is_subreaper),
+        ..TaskCoreEntry::default()
     }
-    message
 }
 
-/// A number as messages have it.
-#[must_use]
-pub fn varint(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number > 0x7f {
-        bytes.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push((number & 0x7f) as u8);
-    bytes
+/// The core of a thread.
+fn thread() -> CoreEntry {
+    let thread = ThreadCoreEntry { comm: Some(b"task".to_vec()), ..ThreadCoreEntry::default() };
+    CoreEntry { mtype: March::X8664.into(), thread_core: Some(thread), ..CoreEntry::default() }
 }
 
-/// An image of the kind with this magic number, with these messages.
-///
-/// # Panics
-///
-/// Where a message has 4 GiB or more.
-#[must_use]
-pub fn image(magic: u32, messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut image = [COMMON.to_le_bytes(), magic.to_le_bytes()].concat();
-    for message in messages {
-        image.extend(u32::try_from(message.len()).expect("it is short").to_le_bytes());
-        image.extend(message);
+/// The namespaces of a process.
+fn namespaces(pid: u32) -> TaskKobjIdsEntry {
+    TaskKobjIdsEntry {
+        vm_id: 1,
+        files_id: 1,
+        fs_id: 1,
+        sighand_id: 1,
+        pid_ns_id: Some(pid),
+        net_ns_id: Some(1),
+        ipc_ns_id: Some(1),
+        uts_ns_id: Some(1),
+        mnt_ns_id: Some(1),
+        user_ns_id: Some(1),
+        ..TaskKobjIdsEntry::default()
     }
-    image
+}
+
+/// A number that is not below 0, as the images have it.
+fn unsigned(number: i32) -> u32 {
+    u32::try_from(number).expect("ids and statuses are not below 0")
 }
