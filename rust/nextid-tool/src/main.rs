@@ -11,6 +11,8 @@ mod program;
 mod report;
 mod reserve;
 mod restore;
+#[cfg(test)]
+mod sample;
 mod show;
 mod who;
 

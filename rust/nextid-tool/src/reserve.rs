@@ -90,32 +90,26 @@ pub fn raise_last_pid(pid: i64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use criu_images::{Process, State, Thread};
+    use criu_images::{Process, Thread};
 
     use super::*;
+    use crate::sample::{self, process};
 
-    fn process(pid: i32, group: i32, session: i32, threads: &[i32]) -> Process {
+    fn with_threads(process: Process, threads: &[i32]) -> Process {
         let thread = |&tid| Thread { tid, name: Vec::new() };
-        let threads = threads.iter().map(thread).collect();
-        let name = Vec::new();
-        let state = State::Running;
-        Process { pid, parent: None, group, session, name, state, is_subreaper: false, threads }
-    }
-
-    fn dump(processes: Vec<Process>, own_pid_namespace: bool) -> Dump {
-        Dump { processes, own_pid_namespace, own_user_namespace: false, ipc: None }
+        Process { threads: threads.iter().map(thread).collect(), ..process }
     }
 
     #[test]
     fn ids_of_threads_and_of_leaders_that_have_ended_are_taken() {
-        let processes =
-            vec![process(50, 40, 40, &[55]), process(51, 53, 52, &[]), process(60, 0, 0, &[])];
-        let expected = [50, 51, 52, 53, 55, 60];
-        assert_eq!(pids(&dump(processes, false)), BTreeSet::from(expected));
+        let first = with_threads(process(50, None, 40, 40), &[55]);
+        let processes = vec![first, process(51, Some(0), 53, 52), process(60, Some(0), 0, 0)];
+        let dump = Dump { own_pid_namespace: false, ..sample::dump(processes) };
+        assert_eq!(pids(&dump), BTreeSet::from([50, 51, 52, 53, 55, 60]));
     }
 
     #[test]
     fn nothing_is_taken_by_a_tree_with_a_pid_namespace_of_its_own() {
-        assert!(pids(&dump(vec![process(1, 1, 1, &[])], true)).is_empty());
+        assert!(pids(&sample::dump(vec![process(1, None, 1, 1)])).is_empty());
     }
 }

@@ -27,22 +27,16 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testing::images::Image;
 use testing::processes::history;
-use testing::{Failed, Outcome, ensure, free_pid, images, kernel_takes, test, wait_until};
+use testing::{
+    Failed, Hindrances, Outcome, ensure, free_pid, has_kinds, has_next_id, has_reservations,
+    images, test, wait_until,
+};
 
 const NEXTID: &str = env!("CARGO_BIN_EXE_nextid");
 
 fn main() -> ExitCode {
-    let root = testing::enter_namespaces().err();
-    let (file, no_file) = if has_next_id() {
-        (Some("this kernel has next_id"), None)
-    } else {
-        (None, Some("this kernel has no next_id"))
-    };
-    let (has_reservations, no_reservations) = if can_reserve() {
-        (Some("this kernel has reservations"), None)
-    } else {
-        (None, Some("this kernel has no reservations"))
-    };
+    let Hindrances { not_root: root, no_file, file, no_reservations, reservations, .. } =
+        testing::set_up();
     testing::run(vec![
         test("run_exits_as_its_program", root, run_exits_as_its_program),
         test("run_gives_the_pid", root, run_gives_the_pid),
@@ -63,7 +57,7 @@ fn main() -> ExitCode {
         test("reserve_all_or_nothing", root.or(no_reservations), reserve_all_or_nothing),
         test("reserve_ends_with_nextid", root.or(no_reservations), reserve_ends_with_nextid),
         test("reserve_the_ids_of_a_dump", root.or(no_reservations), reserve_the_ids_of_a_dump),
-        test("reserve_without_reservations", has_reservations, reserve_without_reservations),
+        test("reserve_without_reservations", reservations, reserve_without_reservations),
         test("probe", root, probe),
         test("probe_without_privilege", root, probe_without_privilege),
         test("without_next_id", file, without_next_id),
@@ -121,20 +115,6 @@ fn main() -> ExitCode {
         test("completions_and_man_page", None, completions_and_man_page),
         test("wrong_command_line", None, wrong_command_line),
     ])
-}
-
-fn has_next_id() -> bool {
-    Path::new("/proc/self/next_id").exists()
-}
-
-/// Whether the kernel knows requests for one kind of object.
-fn has_kinds() -> bool {
-    kernel_takes("MSG 0")
-}
-
-/// Whether the kernel has reservations.
-fn can_reserve() -> bool {
-    kernel_takes(&format!("RESERVE PID {}", free_pid()))
 }
 
 /// `nextid --fallback` with arguments that are separated by spaces.
@@ -268,7 +248,7 @@ fn run_above_a_limit() -> Outcome {
     ensure(ids[0] == limit + 7 && ids[1] > limit, ids)?;
     expect_error(
         &run(&format!("--above {}", i64::MAX))?,
-        if can_reserve() { 6 } else { 1 },
+        if has_reservations() { 6 } else { 1 },
         "above",
     )
 }

@@ -26,20 +26,11 @@ use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_pdeathsig};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, Uid, fork, getpid, gettid, pause, setpgid, setresuid};
-use testing::{Failed, Outcome, ensure, kernel_takes, test};
+use testing::{Failed, Hindrances, Outcome, ensure, test};
 
 fn main() -> ExitCode {
-    let root = testing::enter_namespaces().err();
-    let (file, no_file) = if NextId::open().is_ok() {
-        (Some("this kernel has next_id"), None)
-    } else {
-        (None, Some("this kernel has no next_id"))
-    };
-    let has_kinds = kernel_takes("MSG 0");
-    let no_kinds = (!has_kinds).then_some("this kernel has no kinds");
-    let no_pty = has_kinds.then_some("this kernel has kinds");
-    let has_reservations = kernel_takes(&format!("RESERVE PID {}", free_pid()));
-    let no_reservations = (!has_reservations).then_some("this kernel has no reservations");
+    let Hindrances { not_root: root, no_file, file, no_kinds, kinds, no_reservations, .. } =
+        testing::set_up();
     testing::run(vec![
         test("fork_gets_its_id", root, fork_gets_its_id),
         test("fork_gets_its_ids_in_a_nested_namespace", root, fork_nested),
@@ -74,7 +65,7 @@ fn main() -> ExitCode {
         test("a_request_is_for_its_kind_alone", root.or(no_kinds), one_kind),
         test("pty_gets_its_index", root.or(no_kinds), pty),
         test("pty_of_an_index_in_use", root.or(no_kinds), pty_taken),
-        test("no_pty_without_kinds", no_pty, no_pty_without_kinds),
+        test("no_pty_without_kinds", kinds, no_pty_without_kinds),
         test("reserved_pids_are_for_who_names_them", root.or(no_reservations), reserved_pids),
         test("reserved_ipc_ids_are_for_who_names_them", root.or(no_reservations), reserved_ipc),
         test("reserved_ids_are_for_older_ways_to_name_them", root.or(no_reservations), older_ways),
@@ -763,7 +754,7 @@ fn too_many_ids() -> Outcome {
 
 fn read_back() -> Outcome {
     let mut next = open();
-    let has_kinds = kernel_takes("MSG 0");
+    let has_kinds = testing::has_kinds();
     ensure((next.method() == Method::NextId) == has_kinds, next.method())?;
     let check = |next: &NextId, kind: Kind, ids: &[i64]| {
         let armed = next.armed()?;

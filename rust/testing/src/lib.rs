@@ -60,9 +60,61 @@ pub fn no_user_namespaces() -> Option<&'static str> {
     (!is_made).then_some("user namespaces cannot be made here, as in a chroot")
 }
 
-/// Whether the kernel takes a command for `next_id`: it does not ask the library, which is tested.
+/// Why tests are ignored here: for each thing that they take to be there, or not to be there.
+#[derive(Clone, Copy, Debug)]
+pub struct Hindrances {
+    /// Where it takes root, and this is not.
+    pub not_root: Option<&'static str>,
+    /// Where it takes `next_id`, and it is not there.
+    pub no_file: Option<&'static str>,
+    /// Where it takes a kernel without it.
+    pub file: Option<&'static str>,
+    /// Where it takes requests for one kind of object.
+    pub no_kinds: Option<&'static str>,
+    /// Where it takes a kernel without them.
+    pub kinds: Option<&'static str>,
+    /// Where it takes reservations.
+    pub no_reservations: Option<&'static str>,
+    /// Where it takes a kernel without them.
+    pub reservations: Option<&'static str>,
+}
+
+/// Goes on in new namespaces, as [`enter_namespaces`] does if it can, and looks what the kernel has.
 #[must_use]
-pub fn kernel_takes(command: &str) -> bool {
+pub fn set_up() -> Hindrances {
+    let not_root = enter_namespaces().err();
+    let (file, kinds, reservations) = (has_next_id(), has_kinds(), has_reservations());
+    Hindrances {
+        not_root,
+        no_file: (!file).then_some("this kernel has no next_id"),
+        file: file.then_some("this kernel has next_id"),
+        no_kinds: (!kinds).then_some("this kernel has no kinds"),
+        kinds: kinds.then_some("this kernel has kinds"),
+        no_reservations: (!reservations).then_some("this kernel has no reservations"),
+        reservations: reservations.then_some("this kernel has reservations"),
+    }
+}
+
+/// Whether the kernel has `next_id`.
+#[must_use]
+pub fn has_next_id() -> bool {
+    Path::new("/proc/thread-self/next_id").exists()
+}
+
+/// Whether it knows requests for one kind of object.
+#[must_use]
+pub fn has_kinds() -> bool {
+    kernel_takes("MSG 0")
+}
+
+/// Whether it has reservations.
+#[must_use]
+pub fn has_reservations() -> bool {
+    kernel_takes(&format!("RESERVE PID {}", free_pid()))
+}
+
+/// Whether it takes a command for `next_id`. This does not ask the library, which is tested.
+fn kernel_takes(command: &str) -> bool {
     let file = OpenOptions::new().write(true).open("/proc/thread-self/next_id");
     file.is_ok_and(|mut file| {
         let is_taken = file.write_all(command.as_bytes()).is_ok();

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use testing::processes::{Kernel, Refused, Result, history};
 
 use super::plan::{Plan, Step};
+use crate::sample;
 
 /// Does what all processes of a plan do.
 fn carry_out(kernel: &mut Kernel, plan: &Plan, dump: &Dump) -> Result {
@@ -96,18 +97,12 @@ fn dump(kernel: &Kernel) -> Dump {
     let process = |&pid: &i32| {
         let task = kernel.tasks[&pid];
         Process {
-            pid,
-            parent: places.get(&task.parent).copied(),
-            group: task.group,
-            session: task.session,
-            name: Vec::new(),
             state: if task.is_zombie { State::Zombie { status: 0 } } else { State::Running },
             is_subreaper: task.is_subreaper && !task.is_zombie,
-            threads: Vec::new(),
+            ..sample::process(pid, places.get(&task.parent).copied(), task.group, task.session)
         }
     };
-    let processes = pids.iter().map(process).collect();
-    Dump { processes, own_pid_namespace: true, own_user_namespace: false, ipc: None }
+    sample::dump(pids.iter().map(process).collect())
 }
 
 /// Plans the tree of `dump`, carries the plan out, and returns what comes of it.
@@ -143,18 +138,12 @@ proptest! {
     fn what_is_planned_comes_out(
         processes in prop::collection::vec((any::<u8>(), 0_i32..12, 0_i32..12), 1..10)
     ) {
-        let process = |(place, &(parent, group, session)): (usize, &(u8, i32, i32))| Process {
-            pid: i32::try_from(place).expect("they are few") + 1,
-            parent: place.checked_sub(1).map(|last| usize::from(parent) % (last + 1)),
-            group,
-            session,
-            name: Vec::new(),
-            state: State::Running,
-            is_subreaper: false,
-            threads: Vec::new(),
+        let process = |(place, &(parent, group, session)): (usize, &(u8, i32, i32))| {
+            let pid = i32::try_from(place).expect("they are few") + 1;
+            let parent = place.checked_sub(1).map(|last| usize::from(parent) % (last + 1));
+            sample::process(pid, parent, group, session)
         };
-        let processes = processes.iter().enumerate().map(process).collect();
-        let dump = Dump { processes, own_pid_namespace: true, own_user_namespace: false, ipc: None };
+        let dump = sample::dump(processes.iter().enumerate().map(process).collect());
         if Plan::new(&dump, Iterator::collect).is_ok() {
             prop_assert_eq!(facts(&self::dump(&remake(&dump)?)), facts(&dump));
         }

@@ -545,24 +545,15 @@ impl<'a> Planner<'a> {
 
 #[cfg(test)]
 mod tests {
-    use criu_images::State;
-
     use super::*;
+    use crate::sample::{self, process};
 
     /// A tree of (pid, place of the parent, group, session).
     fn dump(processes: &[(i32, usize, i32, i32)]) -> Dump {
-        let process = |(i, &(pid, parent, group, session)): (usize, &_)| Process {
-            pid,
-            parent: (i > 0).then_some(parent),
-            group,
-            session,
-            name: Vec::new(),
-            state: State::Running,
-            is_subreaper: false,
-            threads: Vec::new(),
+        let process = |(place, &(pid, parent, group, session)): (usize, &_)| {
+            process(pid, (place > 0).then_some(parent), group, session)
         };
-        let processes = processes.iter().enumerate().map(process).collect();
-        Dump { processes, own_pid_namespace: true, own_user_namespace: false, ipc: None }
+        sample::dump(processes.iter().enumerate().map(process).collect())
     }
 
     /// The plan for a tree outside of which nothing is.

@@ -3,7 +3,6 @@
 //! Requests that must be refused, and what is armed after each.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 use demo::{Row, print_table, print_title};
@@ -14,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, Uid, fork, pause, setresuid};
+use nix::unistd::{ForkResult, Pid, Uid, fork, pause, setresuid, write};
 
 use crate::create::NOBODY;
 
@@ -46,9 +45,7 @@ pub fn run() -> Result<usize> {
 
 fn request_all() -> Result<usize> {
     unshare(CloneFlags::CLONE_NEWIPC)?;
-    // The library would refuse what the kernel is to refuse here.
-    let file = OpenOptions::new().write(true).open("/proc/thread-self/next_id")?;
-    let mut requests = Requests { next: NextId::open()?, file, rows: Vec::new() };
+    let mut requests = Requests::new()?;
 
     let holder = requests.next.arm(Pids(&[PID]))?.fork(|| {
         // It is not to outlive a request that fails.
@@ -56,21 +53,27 @@ fn request_all() -> Result<usize> {
         pause();
         0
     })?;
-    requests.make("fork, the pid in use", &[PID], fork_and_wait, Err(Errno::EBUSY))?;
+    requests.arm(&[PID])?;
+    requests.record("fork, the pid in use", fork_and_wait(), Err(Errno::EBUSY))?;
     kill(Pid::from_raw(holder.pid()), Signal::SIGKILL)?;
     holder.wait()?;
-    requests.create("  and once it is free", &[PID], fork_and_wait, Ok(()))?;
+    requests.record("  and once it is free", fork_and_wait(), Ok(()))?;
 
     let pid_max: i64 = fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse()?;
-    requests.make("fork, below the range", &[0], fork_and_wait, Err(Errno::EINVAL))?;
-    requests.make("fork, pid_max", &[pid_max], fork_and_wait, Err(Errno::EINVAL))?;
-    let ids: Vec<i64> = (1..=TOO_MANY_LEVELS).map(|level| PID + level).collect();
-    requests.make("fork, too many levels", &ids, fork_and_wait, Err(Errno::EINVAL))?;
+    requests.arm(&[0])?;
+    requests.record("fork, below the range", fork_and_wait(), Err(Errno::EINVAL))?;
+    requests.arm(&[pid_max])?;
+    requests.record("fork, pid_max", fork_and_wait(), Err(Errno::EINVAL))?;
+    requests.arm(&(1..=TOO_MANY_LEVELS).map(|level| PID + level).collect::<Vec<_>>())?;
+    requests.record("fork, too many levels", fork_and_wait(), Err(Errno::EINVAL))?;
 
     requests.next.arm(MessageQueue(ipc_id(7, 21)))?.create(IPC_PRIVATE, 0o600)?;
-    requests.make("msgget, the index in use", &[ipc_id(8, 21)], msgget, Err(Errno::EBUSY))?;
-    requests.make("msgget, below the range", &[-1], msgget, Err(Errno::EINVAL))?;
-    requests.make("msgget, two ids", &[22, 23], msgget, Err(Errno::EINVAL))?;
+    requests.arm(&[ipc_id(8, 21)])?;
+    requests.record("msgget, the index in use", msgget(), Err(Errno::EBUSY))?;
+    requests.arm(&[-1])?;
+    requests.record("msgget, below the range", msgget(), Err(Errno::EINVAL))?;
+    requests.arm(&[22, 23])?;
+    requests.record("msgget, two ids", msgget(), Err(Errno::EINVAL))?;
 
     // What was armed with the privilege cannot be used without it, and nothing else be armed.
     requests.arm(&[PID])?;
@@ -78,11 +81,9 @@ fn request_all() -> Result<usize> {
     setresuid(nobody, nobody, nobody)?;
     // Else what is armed could not be read.
     prctl::set_dumpable(true)?;
-    requests.create("fork, no capability", &[PID], fork_and_wait, Err(Errno::EPERM))?;
-    let armed = requests
-        .arm(&[PID + 1])
-        .map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw));
-    requests.record("arm, no capability", &[PID + 1], armed, Err(Errno::EPERM), &[PID])?;
+    requests.record("fork, no capability", fork_and_wait(), Err(Errno::EPERM))?;
+    let armed = requests.arm(&[PID + 1]);
+    requests.record("arm, no capability", armed, Err(Errno::EPERM))?;
 
     let headers = ["request", "asked for", "answer", "still armed"];
     print_title("Refused: what cannot be had as asked");
@@ -94,50 +95,45 @@ fn request_all() -> Result<usize> {
 struct Requests {
     next: NextId,
     file: File,
+    /// What was asked for last.
+    asked: Vec<i64>,
+    /// What has to be armed.
+    armed: Vec<i64>,
     rows: Vec<Row<4>>,
 }
 
 impl Requests {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            next: NextId::open()?,
+            // The library would refuse what the kernel is to refuse here.
+            file: OpenOptions::new().write(true).open("/proc/thread-self/next_id")?,
+            asked: Vec::new(),
+            armed: Vec::new(),
+            rows: Vec::new(),
+        })
+    }
+
     /// Arms `ids` for whatever object comes next.
-    fn arm(&mut self, ids: &[i64]) -> io::Result<()> {
+    fn arm(&mut self, ids: &[i64]) -> nix::Result<()> {
+        ids.clone_into(&mut self.asked);
         let list: Vec<String> = ids.iter().map(i64::to_string).collect();
-        self.file.write_all(format!("LONG{} {}", ids.len(), list.join(" ")).as_bytes())
+        write(&self.file, format!("LONG{} {}", ids.len(), list.join(" ")).as_bytes())?;
+        ids.clone_into(&mut self.armed);
+        Ok(())
     }
 
-    /// Arms `ids` and lets `create` use them.
-    fn make(
-        &mut self,
-        label: &str,
-        ids: &[i64],
-        create: fn() -> nix::Result<()>,
-        expected: nix::Result<()>,
-    ) -> Result<()> {
-        self.arm(ids)?;
-        self.create(label, ids, create, expected)
-    }
-
-    /// Lets `create` use `ids`, which are armed.
-    fn create(
-        &mut self,
-        label: &str,
-        ids: &[i64],
-        create: fn() -> nix::Result<()>,
-        expected: nix::Result<()>,
-    ) -> Result<()> {
-        // Ids are used up by what was created, and by nothing else.
-        let left = if expected.is_ok() { &[] } else { ids };
-        self.record(label, ids, create(), expected, left)
-    }
-
-    /// Records an answer, with what is armed now.
+    /// Records the answer to what was asked for last, with what is armed now.
     fn record(
         &mut self,
         label: &str,
-        ids: &[i64],
         answer: nix::Result<()>,
         expected: nix::Result<()>,
-        left: &[i64],
     ) -> Result<()> {
+        if expected.is_ok() {
+            // Ids are used up by what was created, and by nothing else.
+            self.armed.clear();
+        }
         let armed = self.next.armed()?.map(|armed| armed.ids);
         let answer_text = match answer {
             Ok(()) => "created".to_owned(),
@@ -145,8 +141,8 @@ impl Requests {
         };
         let armed_text = armed.as_ref().map_or("nothing".to_owned(), Ids::to_string);
         self.rows.push(Row {
-            good: answer == expected && armed.as_deref().unwrap_or_default() == left,
-            cells: [label.to_owned(), Ids::from(ids).to_string(), answer_text, armed_text],
+            good: answer == expected && armed.as_deref().unwrap_or_default() == self.armed,
+            cells: [label.to_owned(), Ids::from(&*self.asked).to_string(), answer_text, armed_text],
         });
         Ok(())
     }
