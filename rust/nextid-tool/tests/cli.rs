@@ -12,8 +12,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
 
 use criu_images::Magic;
 use criu_images::proto::{IpcDescEntry, IpcShmEntry, MmEntry, PagemapEntry, PagemapHead, VmaEntry};
@@ -964,8 +962,7 @@ fn restore_a_stopped_job() -> Outcome {
     drop(command);
     let session = nextid.id();
     let is_second = || fs::read_to_string("/proc/31003/comm").is_ok_and(|it| it == "second\n");
-    let is_there = wait_until(is_second);
-    sleep(Duration::from_millis(500));
+    let is_there = wait_until(is_second) && wait_until(|| is_stopped_or_waits(31001));
     let mut stdout = Vec::new();
     File::from(output).read_to_end(&mut stdout)?;
     let restored = Restored::told(&Output { stdout, ..nextid.wait_with_output()? })?;
@@ -977,6 +974,15 @@ fn restore_a_stopped_job() -> Outcome {
             &format!("31003 of 31001 in 31001 {session}: second S"),
         ],
     )
+}
+
+/// Whether a process has stopped, or is past the last barrier, at which it reads, and waits in another
+/// call.
+fn is_stopped_or_waits(pid: i32) -> bool {
+    let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let call = read("syscall").split(' ').next().and_then(|number| number.parse().ok());
+    let waits = call.is_some_and(|call: libc::c_long| call >= 0 && call != libc::SYS_read);
+    read("comm") == "stopped\n" && (waits || read("stat").contains(") T "))
 }
 
 /// The first process is in the group of its child.

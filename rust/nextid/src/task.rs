@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{self, Command, ExitStatus};
 use std::sync::mpsc;
 use std::thread::{self, Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -24,10 +24,6 @@ use crate::next_id::{Armed, Method, Request, sealed};
 
 /// What a forked child exits with where its code panics, as a Rust program does.
 const PANIC_STATUS: i32 = 101;
-
-/// How long threads that have ended may take to be gone. Only one that a tracer keeps takes as long,
-/// or the first of a process, which stays to the end.
-const LEAVING_TIME: Duration = Duration::from_secs(1);
 
 /// A forked process.
 #[derive(Debug)]
@@ -92,16 +88,17 @@ impl Armed<'_, Pids<'_>> {
     /// `setns(2)` came before: `ids[0]` then is the one in the namespace chosen for children. In a
     /// new one the first child must be 1.
     ///
-    /// A thread that was joined still takes a moment to be gone, which this waits for.
+    /// A thread that was joined still takes a moment to be gone, which this waits for; where a tracer
+    /// keeps it, as `wait(2)` does, until the tracer lets it go.
     ///
     /// # Errors
     ///
     /// [`Error::Threaded`] where this process has other threads: the child would have only this
-    /// one, and any lock that another held would stay locked. One that has ended counts where it is
-    /// not gone within a second: its tracer keeps it, or it is the first thread. [`Error::Taken`],
-    /// [`Error::OutOfRange`], [`Error::TooManyLevels`], [`Error::NotPermitted`] where the ids cannot
-    /// be had, [`Error::UsedUp`] where something else got them, and [`Error::System`] for any other
-    /// reason. The ids are disarmed then.
+    /// one, and any lock that another held would stay locked. The first thread counts though it has
+    /// ended: it stays as long as its process. [`Error::Taken`], [`Error::OutOfRange`],
+    /// [`Error::TooManyLevels`], [`Error::NotPermitted`] where the ids cannot be had,
+    /// [`Error::UsedUp`] where something else got them, and [`Error::System`] for any other reason.
+    /// The ids are disarmed then.
     pub fn fork(self, child: impl FnOnce() -> i32) -> Result<Child> {
         if !is_single_threaded().map_err(|error| Error::system(Action::Fork, error))? {
             return Err(Error::Threaded);
@@ -241,29 +238,33 @@ where
 /// Whether the calling thread is the only one of its process, where need be after those that have
 /// ended are gone.
 fn is_single_threaded() -> io::Result<bool> {
-    let deadline = Instant::now() + LEAVING_TIME;
     loop {
         // A directory has a link for itself, one for its name, and one for each directory in it:
         // here a directory for each thread.
         if fs::metadata("/proc/self/task")?.nlink() == 3 {
             return Ok(true);
         }
-        if other_thread_runs()? || Instant::now() > deadline {
+        if other_thread_stays()? {
             return Ok(false);
         }
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Whether `/proc` shows a thread of this process, other than the calling one, that has not ended.
-fn other_thread_runs() -> io::Result<bool> {
-    let mut running = 0;
+/// Whether `/proc` shows a thread of this process, other than the calling one, that has not ended, or
+/// is the first one, which is there until all have ended.
+fn other_thread_stays() -> io::Result<bool> {
+    // As `/proc` has it: its pid namespace may be another.
+    let first = fs::read_link("/proc/self")?;
+    let mut staying = 0;
     for thread in fs::read_dir("/proc/self/task")? {
+        let thread = thread?;
         // One that is gone meanwhile has ended.
-        let stat = fs::read(thread?.path().join("stat"));
-        running += usize::from(stat.is_ok_and(|stat| !has_ended(&stat)));
+        let stat = fs::read(thread.path().join("stat"));
+        let is_first = *thread.file_name() == *first;
+        staying += usize::from(is_first || stat.is_ok_and(|stat| !has_ended(&stat)));
     }
-    Ok(running > 1)
+    Ok(staying > 1)
 }
 
 /// Whether the thread with this `stat` has ended, which is so before another can have joined it.

@@ -14,7 +14,6 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use nextid::{
     Action, Child, Error, Feature, Holder, IPC_PRIVATE, IpcKind, Kind, MessageQueue, Method,
@@ -25,7 +24,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::{set_child_subreaper, set_dumpable, set_pdeathsig};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, wait, waitpid};
-use nix::unistd::{ForkResult, Pid, Uid, fork, getpid, gettid, pause, setpgid, setresuid};
+use nix::unistd::{ForkResult, Pid, Uid, fork, getpid, getppid, gettid, pause, setpgid, setresuid};
 use testing::{Failed, Hindrances, Outcome, ensure, test};
 
 fn main() -> ExitCode {
@@ -46,6 +45,7 @@ fn main() -> ExitCode {
         test("fork_without_privilege", root, fork_without_privilege),
         test("fork_with_threads_is_refused", root, fork_with_threads),
         test("fork_waits_for_joined_threads_to_be_gone", root, fork_after_a_join),
+        test("fork_counts_a_first_thread_that_has_ended", root, fork_after_the_first_thread),
         test("fork_closes_the_file_in_the_child", root.or(no_file), fork_closes_the_file),
         test("a_child_that_panics_exits_with_101", root, child_panics),
         test("thread_gets_its_id", root, thread_gets_its_id),
@@ -305,7 +305,7 @@ fn fork_with_threads() -> Outcome {
     ensure(child.wait()?.success(), "no child")
 }
 
-/// A thread is gone only some time after it is joined: here its tracer keeps it for longer.
+/// A thread is gone only some time after it is joined: here its tracer keeps it until the fork waits.
 fn fork_after_a_join() -> Outcome {
     let (mut ours, mut theirs) = UnixStream::pair()?;
     let tracer = open().arm(Pids(&[free_pid()]))?.fork(move || {
@@ -316,9 +316,12 @@ fn fork_after_a_join() -> Outcome {
         let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, 0, 0) };
         assert_eq!(seized, 0);
         theirs.write_all(&[0]).unwrap();
-        // The thread is joined.
+        // The thread is joined: from now on, its process sleeps only where it waits for the thread to
+        // be gone.
         theirs.read_exact(&mut [0]).unwrap();
-        thread::sleep(Duration::from_millis(100));
+        let stat = format!("/proc/{}/stat", getppid());
+        let sleeps = || fs::read_to_string(&stat).is_ok_and(|it| it.contains(") S "));
+        assert!(testing::wait_until(sleeps));
         waitpid(Pid::from_raw(tid), Some(WaitPidFlag::__WALL)).unwrap();
         0
     })?;
@@ -336,6 +339,23 @@ fn fork_after_a_join() -> Outcome {
     let forked = open().arm(Pids(&[free_pid()]))?.fork(|| 0).and_then(Child::wait);
     ensure(tracer.wait()?.success(), "not traced")?;
     ensure(forked.as_ref().is_ok_and(ExitStatus::success), forked)
+}
+
+/// The first thread of a process stays until all others have ended.
+fn fork_after_the_first_thread() -> Outcome {
+    in_child(|| {
+        thread::spawn(|| {
+            let stat = format!("/proc/self/task/{}/stat", getpid());
+            let has_ended = || fs::read_to_string(&stat).is_ok_and(|it| it.contains(") Z "));
+            let is_alone = testing::wait_until(has_ended);
+            let refused = open().arm(Pids(&[free_pid()])).unwrap().fork(|| 0);
+            let is_refused = is_alone && matches!(refused, Err(Error::Threaded));
+            // SAFETY: It has no preconditions.
+            unsafe { libc::_exit(i32::from(!is_refused)) }
+        });
+        // SAFETY: It ends this thread, and no other uses what is on its stack.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    })
 }
 
 /// It serves the parent only, and a process deep in a tree would have one of each ancestor.
