@@ -74,8 +74,9 @@ impl Worker {
                 34..38 => self.malformed(),
                 38..42 => self.read_others(),
                 42..46 => self.other_kind(),
-                46..50 => self.reserve_pids(),
-                50..52 => self.reserve_objects(),
+                46..49 => self.reserve_pids(),
+                49..51 => self.reserve_objects(),
+                51 => self.reserve_often(),
                 52..64 => self.object(),
                 64..70 => self.shared_object(),
                 70..80 => self.process(),
@@ -300,6 +301,16 @@ impl Worker {
             Err(errno) => self.fail(format_args!("the reserved {kind:?} {id}: {errno}")),
         }
         file.close();
+    }
+
+    /// Reserves pids and gives them back, again and again, while others look for free ones.
+    fn reserve_often(&mut self) {
+        for _ in 0..self.random.usize(..32) {
+            let count = self.random.usize(1..=ids::MOST_RESERVED);
+            let ids = Ids::list(ids::to_reserve(self.slot), count).with(Word::Pid);
+            let Some(file) = self.reserve(ids, false) else { return };
+            file.close();
+        }
     }
 
     /// Reserves `ids` by a file of its own. Others may be in the way where `contended`; else only
