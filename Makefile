@@ -18,7 +18,7 @@ help: ## this list
 run: ## create a process tree and ipc objects with chosen ids, on a kernel with the series
 	@ktest/demo-ids $(config)
 
-test: ## all tests: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks
+test: ## the tests that take minutes: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks
 	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest restore stress bench checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
