@@ -1,0 +1,34 @@
+# Sourced by ktest/checks: the checks of this repository, but for the series.
+# shellcheck shell=bash
+
+tracked() { git ls-files -- "$@"; }
+
+shell_scripts() {
+	local f
+	tracked qemu ktest rust/nextid-tool .ci | while read -r f; do
+		if [[ $f == *.bash || $f == qemu/versions ]] || head -n1 "$f" | grep -q '^#!.*sh$'; then printf '%s\n' "$f"; fi
+	done
+}
+
+check_shellcheck() { shell_scripts | xargs shellcheck -x; }
+check_yamllint() { tracked '*.yml' '*.yaml' | xargs --no-run-if-empty yamllint --strict; }
+# groff tells of what is wrong, and succeeds all the same.
+check_man() { ! tracked '*.[1-8]' | xargs groff -ww -K utf8 -man -Tutf8 2>&1 >/dev/null | grep .; }
+check_links() { tracked '*.md' | xargs ktest/links; }
+check_mutants() { ktest/mutate "$TREE"; }
+check_circles() { ktest/circles rust/*/src rust/core-tests/kernel/src; }
+check_cargo-fmt() {
+	local workspace
+	for workspace in rust rust/fuzz; do
+		cargo fmt --check --all --manifest-path $workspace/Cargo.toml -- --color never || return
+	done
+}
+check_cargo-clippy() {
+	cargo clippy --quiet --workspace --all-targets --manifest-path rust/Cargo.toml -- -D warnings
+}
+check_cargo-doc() {
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --manifest-path rust/Cargo.toml
+}
+
+# What a registry would take of the library: its manifest, and the files that it names.
+check_cargo-package() { cargo package --quiet --no-verify --allow-dirty --package nextid --manifest-path rust/Cargo.toml; }
