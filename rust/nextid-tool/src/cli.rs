@@ -18,7 +18,7 @@ use nextid::{IpcKind, Kind};
 /// object that a thread creates. This is its tool: it creates single objects, shows what is
 /// armed, and restores the ids of a whole CRIU dump.
 #[derive(Debug, Parser)]
-#[command(name = "nextid", version, after_long_help = EXIT_STATUS)]
+#[command(name = "nextid", version, after_long_help = exit_status())]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -31,20 +31,32 @@ pub struct Cli {
     pub fallback: bool,
 }
 
-const EXIT_STATUS: &str = "\
-Exit status:
-  0    all is as asked
-  1    something else failed
-  2    the command line is wrong
-  3    this kernel does not support it
-  4    a capability is missing
-  5    an id is in use, or reserved
-  6    an id or a limit is out of range, there are more ids than pid namespaces, or an owner is
-       nobody here
-  7    the images of a dump are damaged, or not understood
-`nextid run` and `nextid reserve` exit as their program does: with 126 or 127 where it cannot be executed or found, and
-with 128 + n where signal n ended it. 1 to 7 from them may be either's; their own are told on standard
-error.";
+/// What each exit status says.
+pub const EXIT_STATUSES: [&str; 8] = [
+    "all is as asked",
+    "something else failed",
+    "the command line is wrong",
+    "this kernel does not support it",
+    "a capability is missing",
+    "an id is in use, or reserved",
+    "an id or a limit is out of range, there are more ids than pid namespaces, or an owner is
+nobody here",
+    "the images of a dump are damaged, or not understood",
+];
+
+/// What those of programs say.
+pub const EXIT_STATUSES_OF_PROGRAMS: &str = "\
+nextid run and nextid reserve exit as their program does: with 126 or 127 where it cannot be \
+executed or found, and with 128 + n where signal n ended it. 1 to 7 from them may be either's; \
+their own are told on standard error.";
+
+fn exit_status() -> String {
+    let line = |(status, text): (usize, &&str)| {
+        format!("  {status}    {}\n", text.replace('\n', "\n       "))
+    };
+    let lines: String = EXIT_STATUSES.iter().enumerate().map(line).collect();
+    format!("Exit status:\n{lines}{EXIT_STATUSES_OF_PROGRAMS}")
+}
 
 #[derive(Debug, Subcommand)]
 pub enum Command {

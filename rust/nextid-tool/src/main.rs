@@ -5,6 +5,7 @@
 mod cli;
 mod create;
 mod failure;
+mod man;
 mod method;
 mod probe;
 mod program;
@@ -20,7 +21,6 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
@@ -66,7 +66,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             clap_complete::generate(*shell, &mut Cli::command(), "nextid", &mut script);
             io::stdout().write_all(&script)?;
         }
-        Command::Man { command } => io::stdout().write_all(&man(command.as_deref())?)?,
+        Command::Man { command } => io::stdout().write_all(&man::page(command.as_deref())?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -75,19 +75,4 @@ fn probe(json: bool) -> Result<ExitCode> {
     let probe = Probe::new()?;
     report::print(&probe, json)?;
     Ok(probe.exit_code())
-}
-
-/// The man page of a command, or the one of all.
-fn man(command: Option<&str>) -> Result<Vec<u8>> {
-    let mut page = Cli::command();
-    page.build();
-    if let Some(name) = command {
-        let Some(found) = page.find_subcommand(name) else {
-            page.error(ErrorKind::InvalidValue, format!("no command {name}")).exit();
-        };
-        page = found.clone().display_name(format!("nextid-{name}"));
-    }
-    let mut text = Vec::new();
-    clap_mangen::Man::new(page).render(&mut text)?;
-    Ok(text)
 }

@@ -1542,7 +1542,7 @@ fn completions_and_man_page() -> Outcome {
     let output = nextid("man");
     let text = String::from_utf8_lossy(&output.stdout);
     ensure(output.status.success() && text.contains(".TH nextid"), output.status)?;
-    ensure(text.contains("Exit status"), "no exit statuses in the man page")?;
+    ensure(text.contains("EXIT STATUS"), "no exit statuses in the man page")?;
     let output = nextid("man restore");
     let text = String::from_utf8_lossy(&output.stdout);
     let is_page = text.contains(".TH nextid-restore") && text.contains("dry");
