@@ -7,7 +7,7 @@
 # (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in rust/fuzz/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test kunit selftest stress fuzz restore zdtm apps upstream mutate bench check send-check bisect matrix deb shell kernel baseline tree refresh clean distclean
+.PHONY: help run test kunit selftest stress fuzz restore zdtm apps upstream mutate bench check send-check bisect matrix deb deb-tool shell kernel baseline tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 export KVER KSRC COMPILER
@@ -65,6 +65,9 @@ matrix: ## other kernels, compilers and machines: the table in README.md anew; R
 
 deb: ## installable packages, by the kernel's own bindeb-pkg; KCONFIG=/boot/config-... to build upon it
 	@qemu/deb $(KCONFIG)
+
+deb-tool: ## a package of the tool nextid, with its man pages and completions
+	@rust/nextid-tool/debian/build
 
 shell: kernel ## a shell in the guest
 	@qemu/guest $(config) --shell
