@@ -104,17 +104,17 @@ pub mod alloc {
             Ok(vec)
         }
 
-        /// Returns a vector of `len` items that are zero.
+        /// Returns a vector of `len` clones of `item`.
         ///
         /// # Errors
         ///
         /// Fails on demand.
-        pub fn zeroed(len: usize, flags: Flags) -> Result<Self, AllocError>
+        pub fn from_elem(item: T, len: usize, flags: Flags) -> Result<Self, AllocError>
         where
-            T: Copy + Default,
+            T: Clone,
         {
             let mut vec = Self::with_capacity(len, flags)?;
-            vec.items.resize(len, T::default());
+            vec.items.resize(len, item);
             Ok(vec)
         }
 
