@@ -11,7 +11,7 @@ use crate::keys::{Case, Group, Kernel, Lifetime};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// Nanoseconds by the guest's clock.
     Nanoseconds,
@@ -19,6 +19,8 @@ pub enum Unit {
     Instructions,
     /// Bytes of memory.
     Bytes,
+    /// System calls, of all tasks that take part.
+    SystemCalls,
 }
 
 impl fmt::Display for Unit {
@@ -27,6 +29,7 @@ impl fmt::Display for Unit {
             Self::Nanoseconds => "ns",
             Self::Instructions => "instructions",
             Self::Bytes => "bytes",
+            Self::SystemCalls => "system calls",
         })
     }
 }

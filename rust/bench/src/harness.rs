@@ -33,13 +33,25 @@ pub struct Effort {
     pub processes: u64,
     /// How many restores of a tree.
     pub restores: usize,
+    /// How many threads, processes and objects a dump has.
+    pub dumped: u64,
+    /// How many rounds of restores of a dump.
+    pub dump_rounds: usize,
 }
 
 impl Effort {
     /// Enough to see that all of it works.
-    pub const SHORT: Self = Self { rounds: 5, objects: 100, processes: 100, restores: 3 };
+    pub const SHORT: Self =
+        Self { rounds: 5, objects: 100, processes: 100, restores: 3, dumped: 10, dump_rounds: 1 };
     /// What the report is made of.
-    pub const LONG: Self = Self { rounds: 201, objects: 100_000, processes: 20_000, restores: 200 };
+    pub const LONG: Self = Self {
+        rounds: 201,
+        objects: 100_000,
+        processes: 20_000,
+        restores: 200,
+        dumped: 1_000,
+        dump_rounds: 5,
+    };
 }
 
 /// One competitor: something that can be done and timed.
@@ -47,6 +59,8 @@ pub struct Competitor<'a> {
     case: Case,
     /// How many operations a batch may have.
     batches: RangeInclusive<usize>,
+    /// Whether it was done before.
+    is_warm: bool,
     /// Does it so many times, and returns how long that took.
     batch: Box<dyn FnMut(Clock, usize) -> Result<u64> + 'a>,
 }
@@ -61,7 +75,7 @@ impl<'a> Competitor<'a> {
             }
             Ok(clock.now() - start)
         };
-        Self { case, batches: BATCHES, batch: Box::new(batch) }
+        Self { case, batches: BATCHES, is_warm: false, batch: Box::new(batch) }
     }
 
     /// Something that creates an object; it is told how many of the batch there are already. To
@@ -81,7 +95,7 @@ impl<'a> Competitor<'a> {
             objects.into_iter().try_for_each(&mut remove)?;
             Ok(taken)
         };
-        Self { case, batches: CREATIONS, batch: Box::new(batch) }
+        Self { case, batches: CREATIONS, is_warm: false, batch: Box::new(batch) }
     }
 
     /// Something that is done to an object, which to `prepare` and to `remove` is not timed.
@@ -102,12 +116,17 @@ impl<'a> Competitor<'a> {
             }
             Ok(taken)
         };
-        Self { case, batches: BATCHES, batch: Box::new(batch) }
+        Self { case, batches: BATCHES, is_warm: false, batch: Box::new(batch) }
     }
 
     /// The same, one operation a batch.
     pub fn singly(self) -> Self {
         Self { batches: 1..=1, ..self }
+    }
+
+    /// The same, where one operation takes long, and has been done before.
+    pub fn singly_when_warm(self) -> Self {
+        Self { is_warm: true, ..self.singly() }
     }
 
     fn run(&mut self, clock: Clock, count: usize) -> Result<u64> {
@@ -117,6 +136,9 @@ impl<'a> Competitor<'a> {
     /// How many operations make a batch. It warms the caches up as well.
     fn calibrate(&mut self, clock: Clock) -> Result<usize> {
         let mut count = 1;
+        if self.is_warm {
+            return Ok(count);
+        }
         loop {
             let taken = self.run(clock, count)?;
             let long_enough = taken >= clock.batch() && self.batches.contains(&count);
@@ -168,7 +190,8 @@ impl Session {
         self.compare_in(self.effort.rounds, group, size, competitors)
     }
 
-    fn compare_in(
+    /// The same, in so many rounds.
+    pub fn compare_in(
         &mut self,
         rounds: usize,
         group: Group,

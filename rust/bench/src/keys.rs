@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// To create a process that ends at once, and to wait for it.
 const PROCESS: &str = "fork, exit and wait";
 
+/// How many threads each process of a dump has where both are many, its first included.
+pub const THREADS_OF_BOTH: u64 = 20;
+
 /// The kernels that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -74,6 +77,14 @@ pub enum Group {
     InTurn,
     /// A fork beside such a pid namespace.
     BesideInTurn,
+    /// To restore a dump of one process with so many threads.
+    DumpOfThreads,
+    /// To restore a dump of so many processes, each with some threads.
+    DumpOfBoth,
+    /// To restore a dump of so many processes.
+    DumpOfProcesses,
+    /// To restore a dump of one process and so many IPC objects.
+    DumpOfObjects,
 }
 
 impl Group {
@@ -116,6 +127,10 @@ impl Group {
             Self::Reserve | Self::ReservedMemory => &[Case::Dense, Case::Scattered],
             Self::InTurn => &[Case::Fork],
             Self::BesideInTurn => &[Case::NothingElse, Case::OtherForks, Case::OtherForksInTurn],
+            Self::DumpOfThreads
+            | Self::DumpOfBoth
+            | Self::DumpOfProcesses
+            | Self::DumpOfObjects => &[Case::Criu, Case::CriuPatched, Case::NextidRestore],
         }
     }
 
@@ -150,6 +165,10 @@ impl fmt::Display for Group {
             Self::ReservedMemory => "ids in a reservation",
             Self::InTurn => "numbers in use and reserved in turn",
             Self::BesideInTurn => "fork, exit and wait beside a pid namespace",
+            Self::DumpOfThreads => "threads of one process",
+            Self::DumpOfBoth => return write!(f, "processes with {THREADS_OF_BOTH} threads each"),
+            Self::DumpOfProcesses => "processes with one thread each",
+            Self::DumpOfObjects => "IPC objects",
         })
     }
 }
@@ -226,6 +245,13 @@ pub enum Case {
     OtherForks,
     /// The same, where the numbers between them are reserved.
     OtherForksInTurn,
+
+    /// CRIU as it is.
+    Criu,
+    /// CRIU with `patches/criu/`.
+    CriuPatched,
+    /// `nextid restore`, which restores the skeleton alone.
+    NextidRestore,
 }
 
 impl fmt::Display for Case {
@@ -262,6 +288,9 @@ impl fmt::Display for Case {
             Self::NothingElse => "nothing else runs",
             Self::OtherForks => "forks in it, every other number in use",
             Self::OtherForksInTurn => "the same, the others reserved",
+            Self::Criu => "CRIU",
+            Self::CriuPatched => "CRIU, patched",
+            Self::NextidRestore => "nextid",
         })
     }
 }

@@ -11,6 +11,8 @@ mod clock;
 mod contention;
 mod creating;
 mod data;
+mod dump_report;
+mod dumps;
 mod goals;
 mod growth;
 mod harness;
@@ -31,6 +33,8 @@ mod restores;
 mod results;
 mod svg;
 mod sys;
+mod tracer;
+mod tree;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -43,9 +47,11 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::data::{Build, Machine, Run};
+use crate::dumps::Programs;
 use crate::harness::{Effort, Session};
 use crate::keys::Kernel;
 use crate::results::Results;
+use crate::tree::Tree;
 
 #[derive(Parser)]
 #[command(about, max_term_width = 100)]
@@ -67,10 +73,14 @@ enum Command {
         /// Which of the kernels that are compared this is
         #[arg(long)]
         kernel: Kernel,
+        #[command(flatten)]
+        programs: Programs,
         /// What to measure
         #[arg(required = true)]
         parts: Vec<Part>,
     },
+    /// Make a tree to dump, and print its first process
+    Tree(Tree),
     /// Compare the object code of two builds, and print JSON
     ObjectCode {
         /// A folder that a kernel was built in
@@ -99,6 +109,8 @@ enum Part {
     Contention,
     /// Counting the trees that get their ids beside other processes that fork
     Restores,
+    /// Restoring dumps, by CRIU and by `nextid`
+    Dumps,
     /// Creating many objects, and arming long lists
     Growth,
     /// Reserving ids, and creating objects where ids are reserved
@@ -123,9 +135,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Measure { short, instructions, kernel, parts } => {
-            measure(short, instructions, kernel, &parts)
+        Command::Measure { short, instructions, kernel, programs, parts } => {
+            measure(short, instructions, kernel, &programs, &parts)
         }
+        Command::Tree(tree) => tree.make(),
         Command::ObjectCode { one, other } => {
             let files = object_code::FILES.iter();
             let compared =
@@ -136,7 +149,13 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
-fn measure(short: bool, instructions: bool, kernel: Kernel, parts: &[Part]) -> Result<()> {
+fn measure(
+    short: bool,
+    instructions: bool,
+    kernel: Kernel,
+    programs: &Programs,
+    parts: &[Part],
+) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "this must be run as root, in a guest");
     // A fork copies what of this program is in memory: the same in each boot.
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?;
@@ -150,6 +169,7 @@ fn measure(short: bool, instructions: bool, kernel: Kernel, parts: &[Part]) -> R
             Part::Creating => creating::measure(&mut session).context("creating")?,
             Part::Contention => contention::measure(&mut session).context("contention")?,
             Part::Restores => restores::measure(&mut session).context("restores")?,
+            Part::Dumps => dumps::measure(&mut session, programs).context("dumps")?,
             Part::Growth => growth::measure(&mut session).context("growth")?,
             Part::Reservations => reservations::measure(&mut session).context("reservations")?,
             Part::InTurn => in_turn::measure(&mut session).context("in turn")?,

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::data::{self, Measurement, Unit};
+use crate::dump_report;
 use crate::goals;
 use crate::keys::{Case, Group, Kernel, Lifetime};
 use crate::number::thousands;
@@ -60,6 +61,7 @@ fn sections(results: &Results) -> Result<Vec<(&'static str, String)>> {
         ("ipc", competitors(results, &IPC)?),
         ("contention", contention(results)?),
         ("restores", restores(results)?),
+        ("dumps", dump_report::section(results)?),
         ("reservations", reservations(results)?),
         ("in turn", in_turn(results)?),
         ("growth", growth(results, &[Group::ManyQueues, Group::ManyProcesses, Group::List])?),

@@ -2,12 +2,16 @@
 
 //! The programs that dump and restore a tree: CRIU, and `nextid`.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 use serde::Deserialize;
+
+/// Where CRIU leaves the first process, beside the images.
+const PID_FILE: &str = "pid";
 
 /// The name of a CRIU and its version.
 ///
@@ -40,19 +44,36 @@ pub fn dump(criu: &Path, first: Pid, images: &Path) -> Result<()> {
 ///
 /// Where CRIU fails, with what it says.
 pub fn by_criu(criu: &Path, images: &Path) -> Result<Pid> {
-    let file = images.join("pid");
+    call(&mut criu_command(criu, images)?)?;
+    restored_by_criu(images)
+}
+
+/// The command by which CRIU restores a dump, and leaves it.
+///
+/// # Errors
+///
+/// Where the file cannot be removed in which it left the first process before.
+pub fn criu_command(criu: &Path, images: &Path) -> Result<Command> {
+    let file = images.join(PID_FILE);
     // It writes no file that is there.
     if file.exists() {
-        std::fs::remove_file(&file)?;
+        fs::remove_file(&file)?;
     }
-    call(
-        Command::new(criu)
-            .args(["restore", "--restore-detached", "--pidfile"])
-            .arg(&file)
-            .arg("--images-dir")
-            .arg(images),
-    )?;
-    Ok(Pid::from_raw(std::fs::read_to_string(file)?.trim().parse()?))
+    let mut command = Command::new(criu);
+    command.args(["restore", "--restore-detached", "--pidfile"]).arg(file);
+    command.arg("--images-dir").arg(images);
+    Ok(command)
+}
+
+/// The first process of what that command has restored.
+///
+/// # Errors
+///
+/// Where it has left none.
+pub fn restored_by_criu(images: &Path) -> Result<Pid> {
+    let file = images.join(PID_FILE);
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    Ok(Pid::from_raw(text.trim().parse()?))
 }
 
 /// What is used of what `nextid restore --json` prints.
@@ -68,8 +89,24 @@ struct Report {
 ///
 /// Where `nextid` fails, with what it says.
 pub fn by_nextid(nextid: &Path, images: &Path) -> Result<Pid> {
-    let text = call(Command::new(nextid).args(["restore", "--detach", "--json"]).arg(images))?;
-    let report: Report = serde_json::from_str(&text).context("what nextid prints")?;
+    restored_by_nextid(&call(&mut nextid_command(nextid, images))?)
+}
+
+/// The command by which `nextid` restores a dump, and leaves it.
+#[must_use]
+pub fn nextid_command(nextid: &Path, images: &Path) -> Command {
+    let mut command = Command::new(nextid);
+    command.args(["restore", "--detach", "--json"]).arg(images);
+    command
+}
+
+/// The first process of what that command has restored, by what it printed.
+///
+/// # Errors
+///
+/// Where it printed none.
+pub fn restored_by_nextid(printed: &str) -> Result<Pid> {
+    let report: Report = serde_json::from_str(printed).context("what nextid prints")?;
     Ok(Pid::from_raw(report.restored_as))
 }
 
