@@ -138,9 +138,10 @@ fn check(program: &dyn Program, folder: &Path, criu: &Path, by: &By) -> Result<O
             (first, Some(program.ask(folder)))
         }
         By::Nextid(nextid) => {
-            restore::call(Command::new(nextid).args(["restore", "--dry-run"]).arg(images.path()))
+            let dumped = program.dumped(images.path());
+            restore::call(Command::new(nextid).args(["restore", "--dry-run"]).arg(&dumped))
                 .context("--dry-run")?;
-            (restore::by_nextid(nextid, images.path()).context("restore")?, None)
+            (restore::by_nextid(nextid, &dumped).context("restore")?, None)
         }
     };
     let after = Ids::of(first);

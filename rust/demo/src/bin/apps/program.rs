@@ -3,7 +3,7 @@
 //! What all programs have in common.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use demo::restore;
@@ -26,6 +26,11 @@ pub trait Program {
     /// Dumps and ends it.
     fn dump(&self, criu: &Path, first: Pid, _folder: &Path, images: &Path) -> Result<()> {
         restore::dump(criu, first, images)
+    }
+
+    /// What `nextid` is to restore: a folder, or an archive.
+    fn dumped(&self, images: &Path) -> PathBuf {
+        images.to_owned()
     }
 
     /// Restores it, and returns its first process.

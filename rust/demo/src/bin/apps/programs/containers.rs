@@ -26,10 +26,23 @@ pub struct Runc;
 
 impl Runc {
     const ID: &str = "nextid-apps";
+    /// Where runc says what is wrong.
+    const LOG: &str = "runc.log";
+
+    /// Runs a command that leaves a container, which has its standard files: CRIU cannot dump one
+    /// of a mount namespace that is not the container's.
+    fn leave_container(command: &mut Command, folder: &Path) -> Result<()> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = command.status().context("cannot run runc")?;
+        let said = || fs::read_to_string(folder.join(Self::LOG)).unwrap_or_default();
+        ensure!(status.success(), "runc: {status}\n{}", said());
+        Ok(())
+    }
 
     fn command(folder: &Path) -> Command {
         let mut command = Command::new("runc");
         command.arg("--root").arg(folder.join("runc")).current_dir(folder);
+        command.arg("--log").arg(folder.join(Self::LOG));
         command
     }
 
@@ -58,7 +71,7 @@ impl Program for Runc {
             fs::write(&config, text.to_string())?;
         }
         remove_pipes(&folder.join("rootfs"))?;
-        quietly(Self::command(folder).args(["run", "--detach", Self::ID]))?;
+        Self::leave_container(Self::command(folder).args(["run", "--detach", Self::ID]), folder)?;
         Self::pid(folder)
     }
 
@@ -77,8 +90,8 @@ impl Program for Runc {
     fn restore(&self, criu: &Path, folder: &Path, images: &Path) -> Result<Pid> {
         let mut command = Self::command(folder);
         with_criu(&mut command, criu, folder)?.args(["restore", "--detach", "--image-path"]);
-        quietly(command.arg(images).arg("--work-path").arg(images).arg(Self::ID))
-            .with_context(|| log(&images.join("restore.log")))?;
+        let command = command.arg(images).arg("--work-path").arg(images).arg(Self::ID);
+        Self::leave_container(command, folder).with_context(|| log(&images.join("restore.log")))?;
         Self::pid(folder)
     }
 
@@ -112,6 +125,14 @@ impl Podman {
 
     fn pid(folder: &Path) -> Result<Pid> {
         Ok(Pid::from_raw(Self::inspect(folder, "Pid")?.parse()?))
+    }
+
+    /// The errors in a log that CRIU left beside the container's state.
+    fn log(folder: &Path, name: &str) -> String {
+        let containers = fs::read_dir(folder.join("storage/vfs-containers"));
+        let containers = containers.into_iter().flatten().flatten();
+        let logs = containers.map(|container| log(&container.path().join("userdata").join(name)));
+        logs.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -156,20 +177,21 @@ impl Program for Podman {
     fn dump(&self, criu: &Path, _first: Pid, folder: &Path, images: &Path) -> Result<()> {
         let mut command = Self::command(folder);
         let command = with_criu(&mut command, criu, folder)?;
-        call(command.args(["container", "checkpoint", "--keep", Self::NAME]))?;
-        // For nextid, which has nothing to do with podman.
-        let from = Self::inspect(folder, "CheckpointPath")?;
-        call(Command::new("cp").arg("-r").arg(format!("{from}/.")).arg(images)).map(drop)
+        let command = command.args(["container", "checkpoint", "--keep", "--export"]);
+        call(command.arg(self.dumped(images)).arg(Self::NAME))
+            .with_context(|| Self::log(folder, "dump.log"))
+            .map(drop)
+    }
+
+    fn dumped(&self, images: &Path) -> PathBuf {
+        images.join("checkpoint.tar.zst")
     }
 
     fn restore(&self, criu: &Path, folder: &Path, _images: &Path) -> Result<Pid> {
         let mut command = Self::command(folder);
-        quietly(with_criu(&mut command, criu, folder)?.args([
-            "container",
-            "restore",
-            "--keep",
-            Self::NAME,
-        ]))?;
+        let command = with_criu(&mut command, criu, folder)?;
+        quietly(command.args(["container", "restore", "--keep", Self::NAME]))
+            .with_context(|| Self::log(folder, "restore.log"))?;
         Self::pid(folder)
     }
 
