@@ -1,9 +1,9 @@
 # The front door. For run, test, kunit, selftest, stress, restore, zdtm, upstream, kernel, baseline and
-# shell, CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; for run, selftest, stress and
-# kernel, BACKEND=uml boots it as a program. KVER=7.2.12 takes another version of it; COMPILER=gcc
-# builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked tree. For zdtm,
-# TESTS="static/pty00 ..." chooses tests, and CRIU_TREE=PATH a CRIU that is built; for apps,
-# NAMES="redis ..." chooses programs. What is derived lives in the cache, ~/.cache/nextid
+# shell, CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; for run, selftest, stress
+# and kernel, BACKEND=uml boots it as a program. KVER=7.2.12 takes another version of it;
+# COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked tree.
+# For zdtm, TESTS="static/pty00 ..." chooses tests, and CRIU_TREE=PATH a CRIU that is built; for
+# apps, NAMES="redis ..." chooses programs. What is derived lives in the cache, ~/.cache/nextid
 # (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in rust/fuzz/.
 
 .DEFAULT_GOAL := help
@@ -54,7 +54,7 @@ bench: ## next_id beside every other way to choose an id: Documentation/performa
 check: ## every static check
 	@ktest/run checks-all
 
-send-check: ## write the series as mails to results/send/, and see that git am makes of them what quilt makes of it
+send-check: ## write the series as mails to results/send/, and check that git am gives the same tree as quilt
 	@qemu/send-check
 
 bisect: ## build each prefix of the series, with the option and without, and run its KUnit suites and kselftests

@@ -24,7 +24,8 @@ added_lines() {
 	done
 }
 
-# none_of_ours [GREP-OPTION...]: copies what tools say of lines that the series adds, and fails if there is any.
+# none_of_ours [GREP-OPTION...]: copies what tools say of lines that the series adds, and fails if
+# there is any.
 none_of_ours() {
 	local status=0
 	grep -F "$@" -f <(added_lines) || status=$?
@@ -38,7 +39,8 @@ check_checkpatch() {
 
 check_rustfmtcheck() { TERM=dumb PATH=$KERNEL_PATH in_tree make -s rustfmtcheck; }
 
-# Each file that the series adds belongs to the entry of MAINTAINERS-snippet, and that is the one in the tree.
+# Each file that the series adds belongs to the entry of MAINTAINERS-snippet, and that is the one in
+# the tree.
 check_maintainers() {
 	local name f wrong=''
 	name=$(head -n1 MAINTAINERS-snippet)
@@ -54,7 +56,8 @@ check_maintainers() {
 	[[ -z $wrong ]]
 }
 
-# The folder of a release that differs has each patch of the series, after those that only that release needs.
+# The folder of a release that differs has each patch of the series, after those that only that
+# release needs.
 check_releases() {
 	local folder p wrong=''
 	for folder in patches/[0-9]*/; do
@@ -89,7 +92,8 @@ check_rules() {
 	[[ ! $wrong ]]
 }
 
-# The options that the tests ask for exist, and the programs that their Makefile builds are ignored by git.
+# The options that the tests ask for exist, and the programs that their Makefile builds are ignored
+# by git.
 check_kselftest-config() {
 	local option program wrong=''
 	for option in $(in_tree sed -n 's/^CONFIG_\(.*\)=.*/\1/p' $selftests/config kernel/nextid/.kunitconfig | sort -u); do
@@ -116,8 +120,8 @@ check_kernel-build() {
 	none_of_ours -B2 -A8 "$log"
 }
 
-# rustdoc, by the tree's own target; and for kernel/nextid.rs, a crate of its own of which that target does not know, as
-# kbuild calls the compiler for it.
+# rustdoc, by the tree's own target; and for kernel/nextid.rs, a crate of its own of which that
+# target does not know, as kbuild calls the compiler for it.
 check_rustdoc() {
 	local folder=$CACHE/build/$TREE_NAME-vng-checks command
 	"$TOP/qemu/build" --config checks rustdoc kernel/nextid.o || return
@@ -128,7 +132,8 @@ check_rustdoc() {
 		--document-private-items -A rustdoc::private_intra_doc_links -D warnings --output Documentation/output/rust/nextid")
 }
 
-# The pages that the series adds or touches, without the rest of the documentation, for links to which Sphinx warns.
+# The pages that the series adds or touches, without the rest of the documentation, for links to
+# which Sphinx warns.
 check_htmldocs() {
 	local pages
 	pages=$(printf '%s\n' "${touched[@]}" admin-guide/abi-testing{,-files}.rst | sed -n 's|^Documentation/||; /\.rst$/p' | paste -sd,)

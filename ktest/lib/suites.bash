@@ -211,8 +211,8 @@ prepare_bisect() { "$TOP/qemu/build" && "$TOP/qemu/build" --backend uml; }
 steps_bisect() { echo $((5 * $(. "$TOP/qemu/lib/series.bash" && series "$PATCHES/series" | wc -l))); }
 suite_bisect() { "$TOP/ktest/scratch" "$TOP/ktest/bisect"; }
 
-# deb-tool: the package of nextid, installed and tried in fresh chroots: of this release of Debian, and
-# of the next one, whose C library is newer.
+# deb-tool: the package of nextid, installed and tried in fresh chroots: of this release of Debian,
+# and of the next one, whose C library is newer.
 prepare_deb-tool() { "$TOP/rust/nextid-tool/debian/build"; }
 suite_deb-tool() {
 	local releases=(trixie)

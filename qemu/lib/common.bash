@@ -37,7 +37,8 @@ CACHE=$XDG_CACHE_HOME/nextid
 TOOLS=$CACHE/tools
 LOGS=$CACHE/log
 export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache}
-# One for each checkout: cargo takes for fresh what another one, with files of another age, has built.
+# One for each checkout: cargo takes for fresh what another one, with files of another age, has
+# built.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/cargo/target${TOP//\//-}}
 # What runs a command in the guest, whose output is no terminal, as it would run on this one.
 IN_COLOUR=(env)

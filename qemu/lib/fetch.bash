@@ -9,7 +9,8 @@ fetch() {
 	eval "$(apt-config shell proxy Acquire::http::Proxy 2>/dev/null || true)"
 	env ${proxy:+http_proxy="$proxy"} curl "${meter[@]}" --fail --location --connect-timeout 15 --retry 3 --retry-all-errors \
 		--speed-limit 1000 --speed-time 60 --continue-at - --output "$2.part" "$1" >&2 || status=$?
-	# What the server refuses to go on with (HTTP errors 22, ranges 33 and 36) would be refused for ever.
+	# What the server refuses to go on with (HTTP errors 22, ranges 33 and 36) would be refused for
+	# ever.
 	case $status in
 	0) mv "$2.part" "$2" ;;
 	22 | 33 | 36) rm -f "$2.part" ;;

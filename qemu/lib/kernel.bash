@@ -68,7 +68,8 @@ parse_kernel_options() {
 	name_kernel
 }
 
-# need_image [OPTION]...: ends here if the kernel was not built yet, with these options of qemu/build.
+# need_image [OPTION]...: ends here if the kernel was not built yet, with these options of
+# qemu/build.
 need_image() {
 	if [[ ! -e $IMAGE ]]; then
 		die "there is no kernel $KERNEL_NAME yet" \

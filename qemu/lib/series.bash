@@ -1,9 +1,10 @@
 # Sourced by qemu/tree and qemu/refresh: the quilt state of the work tree. What the tree held when it was last in step
-# with the checkout is kept beside it: base/ (the series and its patches) and sums (the content of each patched file).
+# with the checkout is kept beside it: base/ (the series and its patches) and sums (the content of
+# each patched file).
 # shellcheck shell=bash disable=SC2034
 
-# A release to which the series does not apply as it is has a folder of its own: the patches that differ there, and links to
-# the others. Their context may differ as well, so fuzz is allowed.
+# A release to which the series does not apply as it is has a folder of its own: the patches that
+# differ there, and links to the others. Their context may differ as well, so fuzz is allowed.
 FUZZ=0
 if [[ -d $TOP/patches/${KVER%.*} ]]; then
 	PATCHES=${PATCHES:-$TOP/patches/${KVER%.*}}
@@ -21,7 +22,8 @@ touched() { (cd "$TREE/.pc/$1" && find . -type f ! -name .timestamp -printf '%P\
 
 hash_of() { if [[ -s $1 ]]; then sha256sum <"$1" | cut -d' ' -f1; else echo empty; fi; }
 
-# "owner file hash" for each file under an applied patch: as the source has it (owner "-"), and after each patch.
+# "owner file hash" for each file under an applied patch: as the source has it (owner "-"), and
+# after each patch.
 contents() {
 	local p f next
 	local -A last=()
@@ -48,8 +50,8 @@ save_state() {
 	rm -f "$STATE/busy"
 }
 
-# "file owner" for each file that was edited since. The owner is the topmost applied patch that touches the file;
-# "-" if none does.
+# "file owner" for each file that was edited since. The owner is the topmost applied patch that
+# touches the file; "-" if none does.
 edited() {
 	local p f
 	local -A owner=() want=()
@@ -64,7 +66,8 @@ edited() {
 	done < <({ printf '%s\n' "${!owner[@]}"; newer_files; } | sort -u | grep .)
 }
 
-# What was written since the state was saved, without quilt's own files and what editors, tags and test runs leave.
+# What was written since the state was saved, without quilt's own files and what editors, tags and
+# test runs leave.
 newer_files() {
 	in_tree find . \( -path ./patches -o -name '.*' ! -name . \) -prune -o -type f -newer "$STATE/stamp" \
 		! \( -name '*~' -o -name '*.orig' -o -name '*.rej' -o -name '*.o' -o -name '*.pyc' -o -name tags -o -name TAGS \

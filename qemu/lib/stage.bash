@@ -33,8 +33,8 @@ count_steps() {
 		END { print n + 0 }' "$1"
 }
 
-# stage NAME LOG STEPS COMMAND...: runs COMMAND, all its output in LOG, and shows how far it is. STEPS
-# is how many steps are expected, 0 if that is not known.
+# stage NAME LOG STEPS COMMAND...: runs COMMAND, all its output in LOG, and shows how far it is.
+# STEPS is how many steps are expected, 0 if that is not known.
 stage() {
 	local name=$1 log=$2 steps=$3 start=$SECONDS shown=$SECONDS every=30 pid status=0
 	shift 3

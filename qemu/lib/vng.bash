@@ -8,8 +8,8 @@ boot=("$TOOLS/venv/bin/virtme-run" --kimg "$IMAGE" --mods none --force-9p --memo
 boot+=(-a no_timer_check)
 while read -r folder; do boot+=(--overlay-rwdir "$folder"); done < <(overlays)
 
-# Whether /dev/kvm works: one that is there may still not. Boots once to know, and remembers it until
-# this machine reboots.
+# Whether /dev/kvm works: one that is there may still not. Boots once to know, and remembers it
+# until this machine reboots.
 kvm_works() {
 	local known works=no
 	known=$CACHE/kvm-$(</proc/sys/kernel/random/boot_id)
@@ -35,8 +35,8 @@ if [[ $shell ]]; then
 	return
 fi
 
-# virtme-ng's own channel for standard error is also the console's, and its exit status may tell that
-# it failed itself: what the command has of both comes through ports of our own.
+# virtme-ng's own channel for standard error is also the console's, and its exit status may tell
+# that it failed itself: what the command has of both comes through ports of our own.
 port() { # NAME
 	qemu+=(-chardev "file,id=nextid.$1,path=$run/$1"
 		-device "virtserialport,name=nextid.$1,chardev=nextid.$1")

@@ -43,7 +43,8 @@ fn main() {
 
 /// Applies what the series has of [`FILES`] to the empty folder `tree`.
 fn apply_series(tree: &Path) -> PathBuf {
-    // Asked for at run time: another checkout may share the target folder, and with it this program.
+    // Asked for at run time: another checkout may share the target folder, and with it this
+    // program.
     let folder = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let patches = Path::new(&folder).join("../../patches");
     println!("cargo::rerun-if-changed={}", patches.display());

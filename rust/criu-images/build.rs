@@ -2,8 +2,8 @@
 
 //! Generates the messages of CRIU's images from its own definitions.
 //!
-//! `proto/` holds files of `images/` of CRIU 4.2.1, with the fields that 4.3 has in addition where a
-//! comment says so. A newer CRIU's go in their place.
+//! `proto/` holds files of `images/` of CRIU 4.2.1, with the fields that 4.3 has in addition where
+//! a comment says so. A newer CRIU's go in their place.
 
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 use protox::prost_reflect::prost_types::field_descriptor_proto::Type;

@@ -23,7 +23,8 @@ use crate::keys::{Case, Group, THREADS_OF_BOTH};
 use crate::tracer;
 use crate::tree::Tree;
 
-/// What CRIU found out about the kernel. One that was built otherwise removes it, and finds out anew.
+/// What CRIU found out about the kernel. One that was built otherwise removes it, and finds out
+/// anew.
 const KNOWN: &str = "/run/criu.kdat";
 
 /// System calls are counted so often at most: they hardly vary.

@@ -61,7 +61,7 @@ fn goals(results: &Results) -> Vec<Goal> {
     }
     // The sysctl knows the innermost pid namespace only.
     add(
-        &format!("{} at 1 level: no dearer than ns_last_pid", Group::Process),
+        &format!("{} at 1 level: at most as ns_last_pid", Group::Process),
         compare(results, Group::Process, Some(1), (Case::NextId, 1.0, Case::Sysctl)),
     );
     add(
@@ -69,7 +69,7 @@ fn goals(results: &Results) -> Vec<Goal> {
         compare(results, Group::Thread, None, (Case::NextId, 1.02, Case::SetTid)),
     );
     add(
-        &format!("{}: no dearer than ns_last_pid", Group::Thread),
+        &format!("{}: at most as ns_last_pid", Group::Thread),
         compare(results, Group::Thread, None, (Case::NextId, 1.0, Case::Sysctl)),
     );
     for group in [Group::MessageQueue, Group::SemaphoreSet, Group::SharedMemory] {
@@ -86,7 +86,7 @@ fn goals(results: &Results) -> Vec<Goal> {
     add("beside others, all restores with a reservation succeed", restores(results));
     for group in [Group::ManyQueues, Group::ManyProcesses] {
         add(
-            &format!("{group}: what the id costs stays the same among many"),
+            &format!("{group}: what the id costs does not grow among many"),
             growth(results, group),
         );
     }
@@ -178,7 +178,11 @@ fn compare(
     let others = results.instructions(group, other, size)?;
     let percent = 100.0 * mine / others;
     Some(Measured {
-        text: format!("{} to {} instructions, {percent:.1} %", thousands(mine), thousands(others)),
+        text: format!(
+            "{} against {} instructions, {percent:.1} %",
+            thousands(mine),
+            thousands(others)
+        ),
         met: mine <= factor * others,
     })
 }
@@ -232,7 +236,8 @@ fn growth(results: &Results, group: Group) -> Option<Measured> {
     })
 }
 
-/// Whether what one of many costs is more than what one of 1,000 does, or of as few as were measured.
+/// Whether what one of many costs is more than what one of 1,000 does, or of as few as were
+/// measured.
 fn flat(results: &Results, group: Group, case: Case) -> Option<Measured> {
     let mut all = results.group(Kernel::On, Unit::Instructions, group);
     all.retain(|m| m.case == case && m.size >= Some(1000));

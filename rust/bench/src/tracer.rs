@@ -20,7 +20,8 @@ use nix::unistd::Pid;
 /// with all tasks that it has restored, that one is left to it: what it does from then on is not
 /// counted.
 ///
-/// What it prints goes to `output` and `errors`. The caller must have no other children that end meanwhile.
+/// What it prints goes to `output` and `errors`. The caller must have no other children that end
+/// meanwhile.
 pub fn count_system_calls(
     command: &Command,
     output: impl Into<Stdio>,

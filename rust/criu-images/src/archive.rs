@@ -395,7 +395,8 @@ mod tests {
     fn what_is_not_needed_is_not_unpacked() {
         let mut scan = Scan::default();
         let copy = scan.unpack(&*archive()).unwrap();
-        // The memory of a process whose pagemap came too late, the pagemap of the segment, its pages.
+        // The memory of a process whose pagemap came too late, the pagemap of the segment, its
+        // pages.
         assert_eq!(copy.metadata().unwrap().len(), 100_000 + 14 + 400_000);
         let mut images: Vec<_> = scan.images.into_keys().collect();
         images.sort();

@@ -96,7 +96,8 @@ pub struct Segment {
     pub size: u64,
     /// The flags for `shmget(2)` that say which huge pages it has; 0 for none.
     pub huge_pages: i32,
-    /// Whether it is marked for removal: it is gone once no process has it attached, and has no key.
+    /// Whether it is marked for removal: it is gone once no process has it attached, and has no
+    /// key.
     pub removed: bool,
     /// Where it is marked for removal, the processes that have it attached, by their ids.
     pub attached: Vec<i32>,
@@ -106,8 +107,8 @@ pub struct Segment {
 impl MessageQueue {
     /// The least capacity, in bytes, with which its messages can be sent to it.
     ///
-    /// It may hold more than its capacity, where that was lowered later. The capacity limits how many
-    /// messages there are as well: those without text have no bytes that count.
+    /// It may hold more than its capacity, where that was lowered later. The capacity limits how
+    /// many messages there are as well: those without text have no bytes that count.
     #[must_use]
     pub fn needed_capacity(&self) -> usize {
         let bytes: usize = self.messages.iter().map(|message| message.text.len()).sum();
@@ -220,8 +221,8 @@ impl Ipc {
 
 /// The limits that objects depend on.
 ///
-/// Of what else CRIU writes, `auto_msgmni` does nothing since Linux 3.19; and where `shm_rmid_forced`
-/// is set, a segment is gone as soon as no process has it attached.
+/// Of what else CRIU writes, `auto_msgmni` does nothing since Linux 3.19; and where
+/// `shm_rmid_forced` is set, a segment is gone as soon as no process has it attached.
 fn dumped_limits(image: &Image, entry: IpcVarEntry) -> Result<Vec<Limit>> {
     let sem = <[u32; 4]>::try_from(entry.sem_ctls)
         .map_err(|sem| image.invalid(format!("{} limits of semaphores", sem.len())))?;

@@ -17,8 +17,8 @@ use crate::source::Images;
 /// The size of a page, in bytes: x86's, and the usual one elsewhere.
 pub const PAGE_SIZE: u64 = 4096;
 
-/// Flags of a run of pages: they are in the parent dump; can be fetched later, from the machine that
-/// was dumped; are in this dump; begin at a multiple of the size of a page.
+/// Flags of a run of pages: they are in the parent dump; can be fetched later, from the machine
+/// that was dumped; are in this dump; begin at a multiple of the size of a page.
 const IN_PARENT: u32 = 1 << 0;
 const LAZY: u32 = 1 << 1;
 const PRESENT: u32 = 1 << 2;
@@ -148,7 +148,8 @@ impl Run {
     }
 }
 
-/// Puts what is `below` in the place of the runs that are said to be there; an error is where none is.
+/// Puts what is `below` in the place of the runs that are said to be there; an error is where none
+/// is.
 fn laid_over(runs: Vec<Run>, below: &[Run]) -> std::result::Result<Vec<Run>, u64> {
     let mut laid = Vec::new();
     for run in runs {

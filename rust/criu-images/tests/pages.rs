@@ -279,8 +279,8 @@ fn a_pre_dump_in_an_archive() {
     assert!(error.ends_with("there is no link `parent` with its images"), "{error}");
 }
 
-/// Segments of which each page is somewhere, or zero, in a chain of dumps: what comes out is compared
-/// with what was put in.
+/// Segments of which each page is somewhere, or zero, in a chain of dumps: what comes out is
+/// compared with what was put in.
 #[test]
 fn any_chain_of_dumps() {
     let mut random = 1_u64;

@@ -292,8 +292,8 @@ fn a_pre_dump_is_none() {
     );
 }
 
-/// A file of 10 GiB, which is a hole, is not read: neither where it is needed by nobody, nor where its
-/// claim is checked.
+/// A file of 10 GiB, which is a hole, is not read: neither where it is needed by nobody, nor where
+/// its claim is checked.
 #[test]
 fn a_large_file_costs_nothing() {
     let folder = TempDir::new().unwrap();

@@ -36,8 +36,8 @@ fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../criu-images/tests/dumps/container"))
 }
 
-/// Where the pages of the pre-dump are: in a block of two, and one of one, which together are all of
-/// its image of pages.
+/// Where the pages of the pre-dump are: in a block of two, and one of one, which together are all
+/// of its image of pages.
 fn compressed(length: u32) -> Image {
     let first = length / 2;
     pagemap(PagemapEntry {

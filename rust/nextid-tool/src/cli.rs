@@ -14,9 +14,9 @@ use nextid::{IpcKind, Kind};
 
 /// Create processes and System V IPC objects with chosen ids
 ///
-/// A kernel with CONFIG_NEXT_ID has a file /proc/self/next_id, which tells it the ids of the next
-/// object that a thread creates. This is its tool: it creates single objects, shows what is
-/// armed, and restores the ids of a whole CRIU dump.
+/// A kernel with CONFIG_NEXT_ID has a file /proc/self/next_id, to which a thread writes the ids of
+/// the next object that it creates. nextid does this from the shell: it creates objects, runs
+/// programs, reserves ids, tells who has an id, and restores the ids of a whole CRIU dump.
 #[derive(Debug, Parser)]
 #[command(name = "nextid", version, after_long_help = exit_status())]
 pub struct Cli {
@@ -39,16 +39,16 @@ pub const EXIT_STATUSES: [&str; 8] = [
     "this kernel does not support it",
     "a capability is missing",
     "an id is in use, or reserved",
-    "an id or a limit is out of range, there are more ids than pid namespaces, or an owner is
-nobody here",
+    "an id or a limit is out of range, there are more ids than pid namespaces, or an owner has
+no number in this user namespace",
     "the images of a dump are damaged, or not understood",
 ];
 
 /// What those of programs say.
 pub const EXIT_STATUSES_OF_PROGRAMS: &str = "\
 nextid run and nextid reserve exit as their program does: with 126 or 127 where it cannot be \
-executed or found, and with 128 + n where signal n ended it. 1 to 7 from them may be either's; \
-their own are told on standard error.";
+executed or found, and with 128 + n where signal n ended it. A status from 1 to 7 may come from \
+either: if it is nextid's, there is a message on standard error.";
 
 fn exit_status() -> String {
     let line = |(status, text): (usize, &&str)| {
@@ -124,12 +124,12 @@ pub struct Run {
     /// An id of the process: first the one in its own pid namespace, then the one in the
     /// namespace above, and so on
     ///
-    /// Where nextid itself is the first process of a pid namespace, what the program starts gets ids
-    /// above its own, as after any fork. Elsewhere, give --above for that.
+    /// Where nextid itself is the first process of a pid namespace, what the program starts gets
+    /// ids above its own, as after any fork. Elsewhere, give --above for that.
     #[arg(long = "pid", value_name = "N", allow_negative_numbers = true)]
     pub pids: Vec<i64>,
 
-    /// A minimum: the ids of the process, its threads and its children are all above it
+    /// All ids of the process, its threads and its children are greater than N
     ///
     /// As long as nextid runs, the kernel chooses no id up to N in this pid namespace, except one
     /// that was in use when nextid began.
@@ -186,7 +186,7 @@ pub struct Segment {
 
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The process. A shell cannot show a pid that it has armed itself: nextid gets it
+    /// The process. If your shell has armed a pid, `nextid show $$` cannot show it: nextid uses it
     pub pid: i32,
 
     #[command(flatten)]
@@ -263,8 +263,8 @@ pub struct Reserve {
 
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// The folder of CRIU's images, or an archive of it: what `podman container checkpoint --export`
-    /// and the kubelet write, a tar file, which gzip or zstd may have compressed
+    /// The folder of CRIU's images, or an archive of it: what `podman container checkpoint
+    /// --export` and the kubelet write, a tar file, which gzip or zstd may have compressed
     pub dump: PathBuf,
 
     #[command(flatten)]
@@ -277,8 +277,8 @@ pub struct Restore {
     #[arg(long = "outer-pid", value_name = "PID=OUTER", value_parser = outer_pid)]
     pub outer_pids: Vec<OuterPids>,
 
-    /// Only show what would be restored, and what stands in the way: ids in use, limits, owners that
-    /// are nobody here
+    /// Only show what would be restored, and what stands in the way: ids in use, limits, owners
+    /// that have no number in this user namespace
     #[arg(long)]
     pub dry_run: bool,
 
@@ -299,10 +299,11 @@ pub struct Reading {
     #[arg(long, value_name = "PRE-DUMP")]
     pub parent: Vec<PathBuf>,
 
-    /// Make in the current namespaces of these kinds what was in others when it was dumped
+    /// Use the current namespaces of these kinds, instead of new ones
     ///
-    /// pid: for a dump of a part of a pid namespace, as of a container of a pod. ipc: for IPC objects
-    /// that others use, too; they get no namespace of their own, and its limits stay as they are.
+    /// pid: for a dump of a part of a pid namespace, as of a container of a pod. ipc: for IPC
+    /// objects that others use, too; they get no namespace of their own, and its limits stay as
+    /// they are.
     #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
     pub join: Vec<Join>,
 }

@@ -14,7 +14,8 @@ use crate::cli::{self, Object, Run, Segment};
 use crate::program::{self, Program};
 use crate::{method, report, reserve};
 
-/// Runs a program in a process with chosen ids, or with ids above a limit, and returns how it ended.
+/// Runs a program in a process with chosen ids, or with ids above a limit, and returns how it
+/// ended.
 pub fn run(fallback: bool, run: &Run) -> Result<ExitCode> {
     if let (Some(limit), Some(&pid)) = (run.above, run.pids.first()) {
         ensure!(pid > limit, "--pid {pid} is not above {limit}");
@@ -24,7 +25,8 @@ pub fn run(fallback: bool, run: &Run) -> Result<ExitCode> {
     let child = if run.pids.is_empty() {
         program.start()?
     } else {
-        // Only in a namespace of its own: elsewhere, others would get the ids that are asked for next.
+        // Only in a namespace of its own: elsewhere, others would get the ids that are asked for
+        // next.
         let is_first = getpid().as_raw() == 1;
         let mut next = method::open(fallback)?;
         let child = next.arm(Pids(&run.pids))?.fork(|| {

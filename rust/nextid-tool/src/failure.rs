@@ -140,7 +140,8 @@ pub fn status(error: &anyhow::Error) -> u8 {
     OTHER
 }
 
-/// What to tell a person of `error`: its causes, who has the ids that are in use, and what limits apply.
+/// What to tell a person of `error`: its causes, who has the ids that are in use, and what limits
+/// apply.
 pub fn text(error: &anyhow::Error) -> String {
     let causes = error.chain().map(|cause| {
         let holders = cause.downcast_ref().map(Error::holders).unwrap_or_default();

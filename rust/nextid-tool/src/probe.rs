@@ -4,8 +4,8 @@
 //!
 //! Nothing is guessed from capabilities: the kernel is asked. Processes are asked for by the ids of
 //! this one, which cannot be had: who may ask is told that they are in use. The others have no such
-//! question, so a message queue is created and removed, a pseudoterminal is opened and closed, and the
-//! id of this process, which is in use, is to be reserved.
+//! question, so a message queue is created and removed, a pseudoterminal is opened and closed, and
+//! the id of this process, which is in use, is to be reserved.
 
 use std::fmt;
 use std::fs;

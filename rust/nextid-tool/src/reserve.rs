@@ -41,8 +41,8 @@ pub fn reserve(options: &Reserve) -> Result<ExitCode> {
     program::wait(program.start()?)
 }
 
-/// The ids that the tasks of a dump take in the pid namespace of who restores it: also those of groups
-/// and sessions whose leader has ended.
+/// The ids that the tasks of a dump take in the pid namespace of who restores it: also those of
+/// groups and sessions whose leader has ended.
 fn pids(dump: &Dump) -> BTreeSet<i32> {
     let first = &dump.processes[0];
     if dump.own_pid_namespace {
@@ -52,7 +52,8 @@ fn pids(dump: &Dump) -> BTreeSet<i32> {
         .processes
         .iter()
         .flat_map(|process| process.threads.iter().map(|it| it.tid).chain([process.pid]));
-    // Those of the first process are those of who restores it, where nothing in the tree leads them.
+    // Those of the first process are those of who restores it, where nothing in the tree leads
+    // them.
     let outer = [0, first.group, first.session];
     let led = dump.processes.iter().flat_map(|process| [process.group, process.session]);
     tasks.chain(led.filter(|id| !outer.contains(id))).collect()

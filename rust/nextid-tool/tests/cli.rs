@@ -976,8 +976,8 @@ fn restore_a_stopped_job() -> Outcome {
     )
 }
 
-/// Whether a process has stopped, or is past the last barrier, at which it reads, and waits in another
-/// call.
+/// Whether a process has stopped, or is past the last barrier, at which it reads, and waits in
+/// another call.
 fn is_stopped_or_waits(pid: i32) -> bool {
     let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let call = read("syscall").split(' ').next().and_then(|number| number.parse().ok());
@@ -1033,7 +1033,8 @@ fn restore_limits() -> Outcome {
     })
 }
 
-/// Queues that hold more than their capacity, which was lowered later: more bytes, and more messages.
+/// Queues that hold more than their capacity, which was lowered later: more bytes, and more
+/// messages.
 fn restore_full_queues() -> Outcome {
     // From 16384 to 5, in as many bytes.
     let (from, to) = (b"\x10\x80\x80\x01\x18\x02", b"\x10\x85\x80\0\x18\x02");

@@ -26,8 +26,8 @@ pub unsafe fn fork(ids: &[i64]) -> nix::Result<ForkResult> {
     let tids = tids.map_err(|_| Errno::EINVAL)?;
     // Where libc keeps the id of this thread. It is for the kernel to put the child's there.
     let mut own_tid = 0_u64;
-    // SAFETY: `own_tid` is valid for the write of a pointer, which a kernel of 64 bits writes as one
-    // of 64 even to a program of 32.
+    // SAFETY: `own_tid` is valid for the write of a pointer, which a kernel of 64 bits writes as
+    // one of 64 even to a program of 32.
     let known = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut own_tid) };
     // It is EINVAL without CONFIG_CHECKPOINT_RESTORE, but it is not the ids that are wrong then.
     Errno::result(known).map_err(|_| Errno::ENOSYS)?;

@@ -18,8 +18,8 @@ const THREAD: &str = "/proc/thread-self";
 
 /// Opens the file of the calling thread.
 pub(crate) fn open() -> Result<File> {
-    // Anybody may open it to write, its owner alone to read: a process that is not dumpable does not
-    // own it.
+    // Anybody may open it to write, its owner alone to read: a process that is not dumpable does
+    // not own it.
     let file = OpenOptions::new().write(true).open(format!("{THREAD}/next_id"));
     file.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) if Path::new(THREAD).exists() => Error::NotSupported(Feature::File),
@@ -80,9 +80,9 @@ impl fmt::Display for Pending {
 ///
 /// # Errors
 ///
-/// [`Error::NotSupported`] where this kernel has no `next_id` file; [`Error::NotPermitted`] where the
-/// caller may not trace the process; [`Error::System`] where there is no such thread, and for any
-/// other reason.
+/// [`Error::NotSupported`] where this kernel has no `next_id` file; [`Error::NotPermitted`] where
+/// the caller may not trace the process; [`Error::System`] where there is no such thread, and for
+/// any other reason.
 pub fn armed_by(pid: i32, tid: i32) -> Result<Option<Pending>> {
     read(&format!("/proc/{pid}/task/{tid}"))
 }

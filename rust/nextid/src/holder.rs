@@ -113,8 +113,8 @@ impl Holder {
 }
 
 /// Returns who has one of `ids` in the caller's IPC namespace, or in the pid namespace of the
-/// caller's children, as far as `/proc` shows: for each id one of those who have it, if any. Nothing
-/// is known of a pseudoterminal.
+/// caller's children, as far as `/proc` shows: for each id one of those who have it, if any.
+/// Nothing is known of a pseudoterminal.
 #[must_use]
 pub fn holders(kind: Kind, ids: &[i64]) -> Vec<Holder> {
     let mut wanted: HashSet<i64> = ids.iter().copied().collect();

@@ -111,8 +111,8 @@ impl IpcKind {
     }
 
     /// Calls `msgget(2)`, `semget(2)` or `shmget(2)`, and returns the id. `size` is the number of
-    /// semaphores, or the bytes of a segment; a queue has none. `flags` are `IPC_CREAT` and its kind,
-    /// and the permission bits.
+    /// semaphores, or the bytes of a segment; a queue has none. `flags` are `IPC_CREAT` and its
+    /// kind, and the permission bits.
     ///
     /// # Errors
     ///

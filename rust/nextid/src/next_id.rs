@@ -100,14 +100,14 @@ impl NextId {
     /// Opens the file of the calling thread, or goes without where the kernel has none:
     /// [`NextId::method`] tells which.
     ///
-    /// Without the file [`Armed::leave_armed`] and [`Armed::spawn`] are not supported, nor is
-    /// a [`Pty`](crate::Pty), a thread can be given one id only, and a missing capability shows when
+    /// Without the file [`Armed::leave_armed`] and [`Armed::spawn`] are not supported, nor is a
+    /// [`Pty`](crate::Pty), a thread can be given one id only, and a missing capability shows when
     /// an object is created.
     ///
     /// # Errors
     ///
-    /// [`Error::NoProc`] where `/proc` cannot tell; [`Error::System`] where there is such a file, and
-    /// it cannot be opened.
+    /// [`Error::NoProc`] where `/proc` cannot tell; [`Error::System`] where there is such a file,
+    /// and it cannot be opened.
     pub fn open_or_fallback() -> Result<Self> {
         match Self::open() {
             Err(Error::NotSupported(_)) => Ok(Self::new(Method::Fallback, None)),

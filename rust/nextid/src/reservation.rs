@@ -18,8 +18,8 @@ pub const MAX_IDS: usize = 65536;
 ///
 /// From the moment it is made, no fork, `msgget(2)` and so on of anybody else gets one of these ids
 /// by chance. Whoever names an id, and has the capability for its namespace, gets it: by
-/// [`NextId`](crate::NextId), by `set_tid` of `clone3(2)`, by a sysctl. So what is restored with them
-/// needs no part of this. An id stays reserved while it is in use, and when it is free again.
+/// [`NextId`](crate::NextId), by `set_tid` of `clone3(2)`, by a sysctl. So what is restored with
+/// them needs no part of this. An id stays reserved while it is in use, and when it is free again.
 ///
 /// ```no_run
 /// use nextid::{IpcKind, Kind, NextId, Pids, Reservation};
@@ -44,17 +44,17 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves ids of several kinds, all of them or none: pids in the pid namespace of the caller's
-    /// children, which is the caller's own unless `unshare(2)` or `setns(2)` chose another, and System
-    /// V IPC objects in the caller's IPC namespace.
+    /// Reserves ids of several kinds, all of them or none: pids in the pid namespace of the
+    /// caller's children, which is the caller's own unless `unshare(2)` or `setns(2)` chose
+    /// another, and System V IPC objects in the caller's IPC namespace.
     ///
     /// # Errors
     ///
     /// [`Error::Taken`] where one of the ids is in use, is reserved already, or is in a list twice:
-    /// [`Error::holders`] tells which, and who has it. [`Error::OutOfRange`] where no object can have
-    /// one of them, or a pid is 1; [`Error::NotPermitted`]; [`Error::NotSupported`] where the kernel
-    /// has no reservations, and for pseudoterminals; [`Error::NoProc`]; [`Error::System`] for any
-    /// other reason. Nothing is reserved then.
+    /// [`Error::holders`] tells which, and who has it. [`Error::OutOfRange`] where no object can
+    /// have one of them, or a pid is 1; [`Error::NotPermitted`]; [`Error::NotSupported`] where the
+    /// kernel has no reservations, and for pseudoterminals; [`Error::NoProc`]; [`Error::System`]
+    /// for any other reason. Nothing is reserved then.
     pub fn new<'a>(ids: impl IntoIterator<Item = (Kind, &'a [i64])>) -> Result<Self> {
         let mut reservation = Self { file: file::open()? };
         for (kind, ids) in ids {
@@ -88,8 +88,8 @@ impl Reservation {
         Ok(reservation)
     }
 
-    /// Adds those of `pids` that are free. It asks for all, and where one of them is in use, for each
-    /// half.
+    /// Adds those of `pids` that are free. It asks for all, and where one of them is in use, for
+    /// each half.
     fn add_free_pids(&mut self, pids: &[i64]) -> Result<()> {
         match self.add(Kind::Task, pids) {
             Err(Error::Taken { .. }) if pids.len() == 1 => Ok(()),

@@ -20,8 +20,8 @@ use std::{fs, io};
 pub struct Status(String);
 
 impl Status {
-    /// Reads that of the task whose folder in `/proc` is `folder`. Its name need not be UTF-8, since
-    /// the kernel cuts it off after 15 bytes: U+FFFD stands for what is not.
+    /// Reads that of the task whose folder in `/proc` is `folder`. Its name need not be UTF-8,
+    /// since the kernel cuts it off after 15 bytes: U+FFFD stands for what is not.
     ///
     /// # Errors
     ///

@@ -88,8 +88,8 @@ impl Armed<'_, Pids<'_>> {
     /// `setns(2)` came before: `ids[0]` then is the one in the namespace chosen for children. In a
     /// new one the first child must be 1.
     ///
-    /// A thread that was joined still takes a moment to be gone, which this waits for; where a tracer
-    /// keeps it, as `wait(2)` does, until the tracer lets it go.
+    /// A thread that was joined still takes a moment to be gone, which this waits for; where a
+    /// tracer keeps it, as `wait(2)` does, until the tracer lets it go.
     ///
     /// # Errors
     ///
@@ -140,7 +140,8 @@ impl Armed<'_, Pids<'_>> {
     /// # Errors
     ///
     /// As [`Armed::fork`], but for [`Error::Threaded`]. [`Error::System`] where the process got its
-    /// ids and the program could not be executed. [`Error::NotSupported`] with [`Method::Fallback`].
+    /// ids and the program could not be executed. [`Error::NotSupported`] with
+    /// [`Method::Fallback`].
     pub fn spawn(self, command: &mut Command) -> Result<process::Child> {
         self.needs_file()?;
         match command.spawn() {
@@ -251,8 +252,8 @@ fn is_single_threaded() -> io::Result<bool> {
     }
 }
 
-/// Whether `/proc` shows a thread of this process, other than the calling one, that has not ended, or
-/// is the first one, which is there until all have ended.
+/// Whether `/proc` shows a thread of this process, other than the calling one, that has not ended,
+/// or is the first one, which is there until all have ended.
 fn other_thread_stays() -> io::Result<bool> {
     // As `/proc` has it: its pid namespace may be another.
     let first = fs::read_link("/proc/self")?;

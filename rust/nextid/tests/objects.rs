@@ -305,7 +305,8 @@ fn fork_with_threads() -> Outcome {
     ensure(child.wait()?.success(), "no child")
 }
 
-/// A thread is gone only some time after it is joined: here its tracer keeps it until the fork waits.
+/// A thread is gone only some time after it is joined: here its tracer keeps it until the fork
+/// waits.
 fn fork_after_a_join() -> Outcome {
     let (mut ours, mut theirs) = UnixStream::pair()?;
     let tracer = open().arm(Pids(&[free_pid()]))?.fork(move || {
@@ -316,8 +317,8 @@ fn fork_after_a_join() -> Outcome {
         let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, 0, 0) };
         assert_eq!(seized, 0);
         theirs.write_all(&[0]).unwrap();
-        // The thread is joined: from now on, its process sleeps only where it waits for the thread to
-        // be gone.
+        // The thread is joined: from now on, its process sleeps only where it waits for the thread
+        // to be gone.
         theirs.read_exact(&mut [0]).unwrap();
         let stat = format!("/proc/{}/stat", getppid());
         let sleeps = || fs::read_to_string(&stat).is_ok_and(|it| it.contains(") S "));

@@ -80,8 +80,8 @@ pub fn be_victim(number: usize, armed: impl Fn()) -> i32 {
     status::OK
 }
 
-/// What this program does when it was executed while ids were armed, which ended with that: it forks.
-/// Returns its exit status.
+/// What this program does when it was executed while ids were armed, which ended with that: it
+/// forks. Returns its exit status.
 pub fn after_exec() -> i32 {
     let Ok(file) = NextId::open() else {
         return status::SYSTEM;

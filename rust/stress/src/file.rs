@@ -170,8 +170,8 @@ fn read_state(fd: RawFd, buffer: &mut [u8]) -> sys::Result<State> {
     parse(&buffer[..len]).ok_or(Errno::EBADMSG)
 }
 
-/// Parses `UNSET\n`, or `LONGS (n) X0 ... X<n-1>\n`, or that with another word, with ids that follow
-/// one another.
+/// Parses `UNSET\n`, or `LONGS (n) X0 ... X<n-1>\n`, or that with another word, with ids that
+/// follow one another.
 fn parse(text: &[u8]) -> Option<State> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('\n')?;
     if text == "UNSET" {

@@ -79,7 +79,8 @@ pub struct Hindrances {
     pub reservations: Option<&'static str>,
 }
 
-/// Goes on in new namespaces, as [`enter_namespaces`] does if it can, and looks what the kernel has.
+/// Goes on in new namespaces, as [`enter_namespaces`] does if it can, and looks what the kernel
+/// has.
 #[must_use]
 pub fn set_up() -> Hindrances {
     let not_root = enter_namespaces().err();

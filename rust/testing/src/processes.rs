@@ -155,8 +155,9 @@ impl Kernel {
     }
 }
 
-/// Where processes come to from the first, by a call for each of `numbers`: what it is, who calls, and
-/// about whom. Each new process has the next id, as in any namespace. What is not allowed is left out.
+/// Where processes come to from the first, by a call for each of `numbers`: what it is, who calls,
+/// and about whom. Each new process has the next id, as in any namespace. What is not allowed is
+/// left out.
 #[must_use]
 pub fn history(numbers: &[[u8; 3]]) -> Kernel {
     let (mut kernel, mut next) = (Kernel::new(1), 2);

@@ -50,7 +50,8 @@ fn pid_max(dump: &Dump, plan: &Plan) -> Result<Option<Hindrance>> {
     }))
 }
 
-/// Whether a new pid namespace begins with the largest limit, whatever it is here: since Linux 6.14.
+/// Whether a new pid namespace begins with the largest limit, whatever it is here: since Linux
+/// 6.14.
 fn has_limit_of_its_own() -> bool {
     uname().is_ok_and(|it| since(&it.release().to_string_lossy(), (6, 14)))
 }

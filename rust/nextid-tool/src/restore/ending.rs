@@ -115,8 +115,8 @@ fn core_pattern() -> Result<String> {
     fs::read_to_string(PATH).with_context(|| format!("cannot read {PATH}"))
 }
 
-/// Sees to it that this process dumps core into `folder`, unless a program collects it: as little as
-/// the kernel takes for a core.
+/// Sees to it that this process dumps core into `folder`, unless a program collects it: as little
+/// as the kernel takes for a core.
 fn allow_core(folder: &Path) -> Result<()> {
     const SIZE: u64 = 1 << 16;
 

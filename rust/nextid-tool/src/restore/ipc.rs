@@ -55,16 +55,16 @@ impl Drop for Objects<'_> {
     }
 }
 
-/// A segment that is marked for removal, and goes with the last process that has it attached. So this
-/// process keeps it attached, and its children inherit that.
+/// A segment that is marked for removal, and goes with the last process that has it attached. So
+/// this process keeps it attached, and its children inherit that.
 pub struct Attachment<'a> {
     segment: &'a Segment,
     memory: *mut c_void,
 }
 
 impl Attachment<'_> {
-    /// Detaches the segment from this process, unless the process with this id had it attached when it
-    /// was dumped. Where the dump does not tell who had, the first process has.
+    /// Detaches the segment from this process, unless the process with this id had it attached when
+    /// it was dumped. Where the dump does not tell who had, the first process has.
     pub fn leave_to(&self, pid: i32, is_first: bool) {
         let attached = &self.segment.attached;
         let had_it = if attached.is_empty() { is_first } else { attached.contains(&pid) };
@@ -79,8 +79,8 @@ impl Attachment<'_> {
     }
 }
 
-/// Creates all objects of `ipc`, sets the limits of a new namespace, and calls `progress` after each
-/// object.
+/// Creates all objects of `ipc`, sets the limits of a new namespace, and calls `progress` after
+/// each object.
 pub fn restore<'a>(
     next: &mut NextId,
     ipc: &'a Ipc,
@@ -139,8 +139,8 @@ pub fn in_use(ipc: &Ipc) -> Vec<Holder> {
     IpcKind::ALL.into_iter().flat_map(holders_of).collect()
 }
 
-/// The limits of the current namespace that do not allow for the objects of `ipc` in addition to those
-/// that are there.
+/// The limits of the current namespace that do not allow for the objects of `ipc` in addition to
+/// those that are there.
 pub fn exceeded_limits(ipc: &Ipc) -> Result<Vec<Hindrance>> {
     let queues = List::read(IpcKind::MessageQueue)?;
     let (sets, segments) = (List::read(IpcKind::SemaphoreSet)?, List::read(IpcKind::SharedMemory)?);
@@ -225,8 +225,8 @@ impl List {
     }
 }
 
-/// Sets a limit to what `choose` makes of each of its values, as given and as they are here. One that
-/// stays the same needs no privilege, nor a `/proc/sys` that can be written.
+/// Sets a limit to what `choose` makes of each of its values, as given and as they are here. One
+/// that stays the same needs no privilege, nor a `/proc/sys` that can be written.
 fn set_limit(limit: &Limit, choose: fn(u64, u64) -> u64) -> Result<()> {
     let name = limit.name;
     let now = limit_here(name)?;

@@ -11,9 +11,9 @@
 //! - and whoever is in line between the two was born into that session as well.
 //!
 //! Each rule is a link: one process is above another. Where a parent can neither have been in the
-//! session that its child was born into, nor be above the leader of that, the tree cannot be. What the
-//! rules leave open is chosen. Then each process has the lowest of those that have to be above it as
-//! its maker.
+//! session that its child was born into, nor be above the leader of that, the tree cannot be. What
+//! the rules leave open is chosen. Then each process has the lowest of those that have to be above
+//! it as its maker.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -72,8 +72,8 @@ struct Search<'a> {
     links: HashSet<(usize, usize)>,
     /// Links that are not looked at yet.
     new: Vec<(usize, usize)>,
-    /// Those of them that leave open whether the upper one was in the session that the lower one was
-    /// born into, or is above its leader: both are good, where nothing forces it.
+    /// Those of them that leave open whether the upper one was in the session that the lower one
+    /// was born into, or is above its leader: both are good, where nothing forces it.
     open: BTreeSet<(usize, usize)>,
 }
 
@@ -208,8 +208,8 @@ impl<'a> Search<'a> {
         false
     }
 
-    /// Chooses where each is born whose session at birth is still open, and then its maker. Where links
-    /// are missing for that, adds them, and returns nothing.
+    /// Chooses where each is born whose session at birth is still open, and then its maker. Where
+    /// links are missing for that, adds them, and returns nothing.
     fn arrange(&mut self) -> Result<Option<Lineage>> {
         let order = self.order()?;
         let rank: HashMap<usize, usize> =
@@ -265,8 +265,8 @@ impl<'a> Search<'a> {
         Ok(Some(Lineage { maker, birth, order }))
     }
 
-    /// Sees to it that `upper` was born into `session`, where its leader is above it, or else is above
-    /// its leader. Returns whether that is new.
+    /// Sees to it that `upper` was born into `session`, where its leader is above it, or else is
+    /// above its leader. Returns whether that is new.
     fn place_above(&mut self, upper: usize, session: Session, cause: usize) -> Result<bool> {
         let leader = session.filter(|&leader| !self.is_above(leader, upper));
         match (leader, self.birth[upper]) {
@@ -279,8 +279,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Links those in `line`, so that each descends from the one before. Returns whether it is to be
-    /// arranged anew.
+    /// Links those in `line`, so that each descends from the one before. Returns whether it is to
+    /// be arranged anew.
     fn link_line(
         &mut self,
         line: &[usize],

@@ -6,9 +6,9 @@
 //! step, and waits at the barrier: it reads one byte from a pipe. When all have reported, the
 //! restorer, which is none of them, writes as many bytes as there are processes. There are two such
 //! pipes, used in turn, so that a fast process does not take the byte of one that is still at the
-//! barrier before. Where one of them fails, or the restorer ends, the pipes are closed: all read their
-//! end, wait for their children and exit; and the restorer, if it is there, kills what does not. So
-//! there never is half a tree.
+//! barrier before. Where one of them fails, or the restorer ends, the pipes are closed: all read
+//! their end, wait for their children and exit; and the restorer, if it is there, kills what does
+//! not. So there never is half a tree.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -109,11 +109,11 @@ impl Tree<'_> {
 }
 
 impl Drop for Tree<'_> {
-    /// Where it was not complete, the pipes of the barriers are closed, so that its processes also end by
-    /// themselves, but for one that hangs.
+    /// Where it was not complete, the pipes of the barriers are closed, so that its processes also
+    /// end by themselves, but for one that hangs.
     fn drop(&mut self) {
-        // The kernel does not end a pid namespace as long as an id in it is in use, and one is while its
-        // first process is in the group of another.
+        // The kernel does not end a pid namespace as long as an id in it is in use, and one is
+        // while its first process is in the group of another.
         let _ = unistd::setpgid(self.first, unistd::getpgrp());
         kill_and_wait(self.first);
         if self.dump.own_pid_namespace {
@@ -415,8 +415,8 @@ impl Shared<'_> {
         }
         let stops = process.state == State::Stopped;
         if let (true, Some(restorer)) = (stops, &self.restorer) {
-            // Its end may orphan their process group, and if any process of that is stopped by then,
-            // the kernel sends SIGHUP to all.
+            // Its end may orphan their process group, and if any process of that is stopped by
+            // then, the kernel sends SIGHUP to all.
             let mut ended = [PollFd::new(restorer.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut ended, PollTimeout::NONE);
         }

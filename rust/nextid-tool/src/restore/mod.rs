@@ -207,7 +207,8 @@ fn move_away(fallback: bool, options: &Restore, plan: &Plan, dump: &Dump) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reserves the ids that are to be had where others are, but for those that somebody reserved already.
+/// Reserves the ids that are to be had where others are, but for those that somebody reserved
+/// already.
 fn hold(
     dump: &Dump,
     plan: &Plan,

@@ -2,12 +2,12 @@
 
 //! What each process does, and when, so that the tree of a dump comes of it.
 //!
-//! First all are forked, each by the one that it is to descend from. Those whose parent at the end is
-//! another, further up, are forked by a helper: when that ends, the nearest subreaper becomes their
-//! parent, so the processes take turns at being one, the lowest first. Helpers also stand in for the
-//! leaders of sessions and process groups that have ended: a group is there as long as one process is
-//! in it, and others can join. In between, the groups are made, joined, and left by leaders that are in
-//! another one at the end.
+//! First all are forked, each by the one that it is to descend from. Those whose parent at the end
+//! is another, further up, are forked by a helper: when that ends, the nearest subreaper becomes
+//! their parent, so the processes take turns at being one, the lowest first. Helpers also stand in
+//! for the leaders of sessions and process groups that have ended: a group is there as long as one
+//! process is in it, and others can join. In between, the groups are made, joined, and left by
+//! leaders that are in another one at the end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -28,8 +28,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The ids of processes and threads in pid namespaces further out, as far as they are chosen.
     pub outer: HashMap<i32, Vec<i64>>,
-    /// A process group that no process of the tree made, which that of whoever restores it stands for,
-    /// and such a session; 0 always is one.
+    /// A process group that no process of the tree made, which that of whoever restores it stands
+    /// for, and such a session; 0 always is one.
     outer_group: i32,
     outer_session: i32,
 }
@@ -393,8 +393,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Chooses who forks each: the one that it descends from, or a helper of that, when its parent is
-    /// another, which then adopts it.
+    /// Chooses who forks each: the one that it descends from, or a helper of that, when its parent
+    /// is another, which then adopts it.
     fn place_adopted(&mut self) {
         let order = std::mem::take(&mut self.lineage.order);
         for &place in &order {

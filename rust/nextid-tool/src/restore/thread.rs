@@ -31,15 +31,16 @@ pub fn create(next: &mut NextId, thread: &Thread, ids: &[i64]) -> Result<()> {
     Ok(receiver.recv()??)
 }
 
-/// Whether clone3(2), by which the C library makes threads, is refused with another error than that it
-/// is not there: by a seccomp filter, as containers have them.
+/// Whether clone3(2), by which the C library makes threads, is refused with another error than that
+/// it is not there: by a seccomp filter, as containers have them.
 fn is_clone3_refused() -> bool {
     // SAFETY: No pointer is passed, and nothing is created for a structure without size.
     let created = unsafe { libc::syscall(libc::SYS_clone3, ptr::null::<u8>(), 0) };
     !matches!(Errno::result(created), Err(Errno::EINVAL | Errno::ENOSYS))
 }
 
-/// Creates it by clone(2). It has no thread-local memory of its own, and so makes system calls only.
+/// Creates it by clone(2). It has no thread-local memory of its own, and so makes system calls
+/// only.
 fn clone(next: &mut NextId, tid: i32, ids: &[i64], name: CString) -> Result<()> {
     const STACK: usize = 16 << 10;
 
@@ -66,8 +67,8 @@ fn clone(next: &mut NextId, tid: i32, ids: &[i64], name: CString) -> Result<()> 
 /// The life of such a thread, whose name is given.
 extern "C" fn sleep(name: *mut c_void) -> c_int {
     let nothing = ptr::null::<u8>();
-    // SAFETY: The name ends with a zero byte, and stays. Without files and without a limit, ppoll(2)
-    // waits for good.
+    // SAFETY: The name ends with a zero byte, and stays. Without files and without a limit,
+    // ppoll(2) waits for good.
     unsafe {
         libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, name, 0, 0, 0);
         loop {
