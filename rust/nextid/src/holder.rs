@@ -118,6 +118,10 @@ impl Holder {
 #[must_use]
 pub fn holders(kind: Kind, ids: &[i64]) -> Vec<Holder> {
     let mut wanted: HashSet<i64> = ids.iter().copied().collect();
+    if wanted.is_empty() {
+        // All of /proc would be read for nothing.
+        return Vec::new();
+    }
     let mut holders = match kind {
         Kind::Task => tasks(&mut Namespace::of_child().take(1).map(|it| (it, wanted.clone()))),
         Kind::Ipc(kind) => objects(kind, &wanted),

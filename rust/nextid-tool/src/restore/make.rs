@@ -347,13 +347,11 @@ impl Shared<'_> {
         for attachment in self.attachments {
             attachment.leave_to(process.pid, place == 0);
         }
-        prctl::set_name(&CString::new(&*process.name)?)?;
         if !process.threads.is_empty() {
-            let mut next = self.open_next_id()?;
-            for thread in &process.threads {
-                thread::create(&mut next, thread, &self.plan.all_ids_of(thread.tid))?;
-            }
+            let ids_of = |tid| self.plan.all_ids_of(tid);
+            thread::create_all(&mut self.open_next_id()?, &process.threads, ids_of)?;
         }
+        prctl::set_name(&CString::new(&*process.name)?)?;
         if place > 0 {
             prctl::set_child_subreaper(process.is_subreaper)?;
         }

@@ -7,21 +7,80 @@ use std::ptr;
 use std::sync::mpsc;
 use std::thread::{self, Builder};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use criu_images::Thread;
-use nextid::{Method, NextId, Pids};
+use nextid::{Action, Error, Method, NextId, Pids};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
 
-/// Creates a thread with its name and with `ids`, its own first.
-pub fn create(next: &mut NextId, thread: &Thread, ids: &[i64]) -> Result<()> {
-    let name = CString::new(&*thread.name)?;
-    if next.method() != Method::Fallback && is_clone3_refused() {
-        return clone(next, thread.tid, ids, name);
+/// The stack of a thread, in units that are aligned as a stack must be.
+const STACK: usize = (16 << 10) / size_of::<u128>();
+
+/// Creates threads with their names, each with the ids that `ids_of` tells for its own, that first.
+/// The calling thread gets the name of one of them.
+pub fn create_all(
+    next: &mut NextId,
+    threads: &[Thread],
+    ids_of: impl Fn(i32) -> Vec<i64>,
+) -> Result<()> {
+    if next.method() == Method::Fallback {
+        return threads.iter().try_for_each(|thread| create_by_library(next, thread));
     }
+    // They are the threads' for good.
+    let stacks = vec![0_u128; STACK * threads.len()].leak();
+    let mut name = None;
+    for (thread, stack) in threads.iter().zip(stacks.chunks_exact_mut(STACK)) {
+        // A thread inherits its name.
+        if name != Some(&thread.name) {
+            prctl::set_name(&CString::new(&*thread.name)?)?;
+            name = Some(&thread.name);
+        }
+        clone(next, thread.tid, &ids_of(thread.tid), stack)?;
+    }
+    Ok(())
+}
+
+/// Creates a thread in one call, by clone(2): a seccomp filter may refuse clone3(2). It has no
+/// thread-local memory of its own, and so makes system calls only.
+fn clone(next: &mut NextId, tid: i32, ids: &[i64], stack: &mut [u128]) -> Result<()> {
+    let flags = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM;
+    next.arm(Pids(ids))?.leave_armed()?;
+    // SAFETY: The stack is large enough for a few calls, and grows down from its end. The thread
+    // takes no argument.
+    let created =
+        unsafe { libc::clone(sleep, stack.as_mut_ptr_range().end.cast(), flags, ptr::null_mut()) };
+    let created = Errno::result(created).map_err(|errno| {
+        // What is armed ends with this process, which ends.
+        let (action, ids) = (Action::Thread, ids.into());
+        match errno {
+            Errno::EBUSY => Error::Taken { action, ids },
+            _ => Error::System { action, ids, source: errno.into() },
+        }
+    })?;
+    ensure!(created == tid, "a thread came out as {created}, not {tid}");
+    Ok(())
+}
+
+/// The life of such a thread.
+extern "C" fn sleep(_: *mut c_void) -> c_int {
+    let nothing = ptr::null::<u8>();
+    loop {
+        // SAFETY: Without files and without a limit, ppoll(2) waits for good.
+        unsafe { libc::syscall(libc::SYS_ppoll, nothing, 0, nothing, nothing, 0) };
+    }
+}
+
+/// Creates a thread by the library, which knows what the kernel has in place of `next_id`.
+fn create_by_library(next: &mut NextId, thread: &Thread) -> Result<()> {
+    let name = CString::new(&*thread.name)?;
     let (sender, receiver) = mpsc::channel();
-    next.arm(Pids(ids))?.thread(Builder::new(), move || {
+    next.arm(Pids(&[thread.tid.into()]))?.thread(Builder::new(), move || {
         // It is waited for.
         let _ = sender.send(prctl::set_name(&name));
         loop {
@@ -29,50 +88,4 @@ pub fn create(next: &mut NextId, thread: &Thread, ids: &[i64]) -> Result<()> {
         }
     })?;
     Ok(receiver.recv()??)
-}
-
-/// Whether clone3(2), by which the C library makes threads, is refused with another error than that
-/// it is not there: by a seccomp filter, as containers have them.
-fn is_clone3_refused() -> bool {
-    // SAFETY: No pointer is passed, and nothing is created for a structure without size.
-    let created = unsafe { libc::syscall(libc::SYS_clone3, ptr::null::<u8>(), 0) };
-    !matches!(Errno::result(created), Err(Errno::EINVAL | Errno::ENOSYS))
-}
-
-/// Creates it by clone(2). It has no thread-local memory of its own, and so makes system calls
-/// only.
-fn clone(next: &mut NextId, tid: i32, ids: &[i64], name: CString) -> Result<()> {
-    const STACK: usize = 16 << 10;
-
-    let flags = libc::CLONE_VM
-        | libc::CLONE_FS
-        | libc::CLONE_FILES
-        | libc::CLONE_SIGHAND
-        | libc::CLONE_THREAD
-        | libc::CLONE_SYSVSEM;
-    // Both are the thread's for good.
-    let stack = vec![0_u128; STACK / size_of::<u128>()].leak();
-    let name = name.into_raw();
-    let armed = next.arm(Pids(ids))?;
-    // SAFETY: The stack is large enough for a few calls, and grows down from its end.
-    let created = unsafe {
-        libc::clone(sleep, stack.as_mut_ptr_range().end.cast(), flags, name.cast::<c_void>())
-    };
-    drop(armed);
-    let created = Errno::result(created).with_context(|| format!("cannot create thread {tid}"))?;
-    ensure!(created == tid, "a thread came out as {created}, not {tid}");
-    Ok(())
-}
-
-/// The life of such a thread, whose name is given.
-extern "C" fn sleep(name: *mut c_void) -> c_int {
-    let nothing = ptr::null::<u8>();
-    // SAFETY: The name ends with a zero byte, and stays. Without files and without a limit,
-    // ppoll(2) waits for good.
-    unsafe {
-        libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, name, 0, 0, 0);
-        loop {
-            libc::syscall(libc::SYS_ppoll, nothing, 0, nothing, nothing, 0);
-        }
-    }
 }
