@@ -9,12 +9,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 use criu_images::Magic;
 use criu_images::proto::{IpcDescEntry, IpcShmEntry, MmEntry, PagemapEntry, PagemapHead, VmaEntry};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -96,6 +97,8 @@ fn main() -> ExitCode {
         test("restore_trees", root, restore_trees),
         test("restore_random_trees", root, restore_random_trees),
         test("restore_statuses", root, restore_statuses),
+        test("restore_cores", root.or(no_cores()), restore_cores),
+        test("restore_with_seccomp_filters", root, restore_with_seccomp_filters),
         test("restore_exits_as_the_first", root, restore_exits_as_the_first),
         test("restore_as_init", root, restore_as_init),
         test("restore_with_outer_pids", root, restore_with_outer_pids),
@@ -1333,7 +1336,26 @@ fn random(seed: u32, count: usize) -> Vec<[u8; 3]> {
 
 /// A zombie is what it was: real-time signals, and those that the C library keeps to itself.
 fn restore_statuses() -> Outcome {
-    let statuses = [0, 256, 65280, 9, 15, 11, 32, 33, 34, 64];
+    restore_zombies(&[0, 256, 65280, 9, 15, 11, 32, 33, 34, 64])
+}
+
+/// Those who wait for a process see that it dumped core, and so do those who wait for the restored
+/// one.
+fn restore_cores() -> Outcome {
+    restore_zombies(&[0x83, 0x86, 0x8b, 0x0b])
+}
+
+/// Why no process can be seen to dump core here, if so.
+fn no_cores() -> Option<&'static str> {
+    let folder = TempDir::new().ok()?;
+    let ended = Command::new("sh")
+        .args(["-c", "ulimit -c unlimited; kill -SEGV $$"])
+        .current_dir(folder.path())
+        .status();
+    (!ended.is_ok_and(|status| status.core_dumped())).then_some("no process dumps core here")
+}
+
+fn restore_zombies(statuses: &[i32]) -> Outcome {
     let process = |pid: i32, ended| images::Process {
         pid,
         parent: i32::from(pid > 1),
@@ -1342,16 +1364,65 @@ fn restore_statuses() -> Outcome {
         ended,
         ..images::Process::default()
     };
-    let zombies = (10..).zip(statuses).map(|(pid, status)| process(pid, Some(status)));
+    let zombies = (10..).zip(statuses).map(|(pid, &status)| process(pid, Some(status)));
     let processes: Vec<images::Process> = [process(1, None)].into_iter().chain(zombies).collect();
     let folder = TempDir::new()?;
     images::write_tree(folder.path(), &processes)?;
     let restored = Restored::new(folder.path())?;
-    for (pid, status) in (10..).zip(statuses) {
+    for (pid, &status) in (10..).zip(statuses) {
         let found = restored.status_of_zombie(&format!("{pid}"))?;
         ensure(found == status, (pid, found))?;
     }
     Ok(())
+}
+
+/// A filter of a container may know nothing of new system calls, and refuse them.
+fn restore_with_seccomp_filters() -> Outcome {
+    for errno in [Errno::ENOSYS, Errno::EPERM] {
+        let mut restore = command("restore --detach --json");
+        refuse(restore.arg(dump("container")), errno);
+        let restored = Restored::by(&mut restore)?;
+        in_ipc_namespace_of(&restored, check_contents)?;
+        let mut run = command(&format!("run --pid {} -- true", free_pid()));
+        refuse(&mut run, errno);
+        expect(&run.output()?, 0, "")?;
+    }
+    Ok(())
+}
+
+/// Lets a command run under a filter that refuses clone3(2) and `close_range(2)`.
+fn refuse(command: &mut Command, errno: Errno) {
+    let statement = |code: u32, jumps: [u8; 2], value: u32| libc::sock_filter {
+        code: u16::try_from(code).unwrap_or_default(),
+        jt: jumps[0],
+        jf: jumps[1],
+        k: value,
+    };
+    let is = |call: libc::c_long, jumps| {
+        let call = u32::try_from(call).unwrap_or_default();
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jumps, call)
+    };
+    let answer = |value| statement(libc::BPF_RET | libc::BPF_K, [0, 0], value);
+    let filter = [
+        // The number of the call comes first in what a filter sees.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, [0, 0], 0),
+        is(libc::SYS_clone3, [1, 0]),
+        is(libc::SYS_close_range, [0, 1]),
+        answer(libc::SECCOMP_RET_ERRNO | errno as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let install = move || {
+        let mut filter = filter;
+        let program = libc::sock_fprog { len: 5, filter: filter.as_mut_ptr() };
+        // SAFETY: The program is valid as long as the call lasts.
+        Errno::result(unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+                | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+        })?;
+        Ok(())
+    };
+    // SAFETY: It makes two system calls and no more.
+    unsafe { command.pre_exec(install) };
 }
 
 /// Without --detach the tool ends as the first process did.
