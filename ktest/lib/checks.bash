@@ -15,6 +15,18 @@ check_yamllint() { tracked '*.yml' '*.yaml' | xargs --no-run-if-empty yamllint -
 # groff tells of what is wrong, and succeeds all the same.
 check_man() { ! tracked '*.[1-8]' | xargs groff -ww -K utf8 -man -Tutf8 2>&1 >/dev/null | grep .; }
 check_links() { tracked '*.md' | xargs ktest/links; }
+# Documents, and comments, but for tables and what is shown as a program prints it.
+check_columns() {
+	local f
+	! {
+		tracked '*.md' | while read -r f; do
+			# shellcheck disable=SC2016
+			sed '/^ *```/,/^ *```/s/.*//' "$f" | grep -nP '^(?!\||    |<!--).{101,}' | sed "s|^|$f:|"
+		done
+		{ shell_scripts && tracked '*.rs' Makefile kernel-config; } |
+			xargs grep -nP '^(?=\s*(//|#(?!!?\[))).{101,}'
+	} | grep .
+}
 check_mutants() { ktest/mutate "$TREE"; }
 check_circles() { ktest/circles rust/*/src rust/core-tests/kernel/src; }
 check_cargo-fmt() {

@@ -1,5 +1,5 @@
-# Sourced by common.bash: which kernel is meant, where its tree and its builds are, and how kbuild is
-# called for it. KVER is its version, COMPILER=gcc builds its C with gcc.
+# Sourced by common.bash: which kernel is meant, where its tree and its builds are, and how kbuild
+# is called for it. KVER is its version, COMPILER=gcc builds its C with gcc.
 # shellcheck shell=bash disable=SC2034
 
 # The distribution's rustc comes before any rustup toolchain: the kernel needs the library source

@@ -1,6 +1,6 @@
-# Sourced by qemu/tree and qemu/refresh: the quilt state of the work tree. What the tree held when it was last in step
-# with the checkout is kept beside it: base/ (the series and its patches) and sums (the content of
-# each patched file).
+# Sourced by qemu/tree and qemu/refresh: the quilt state of the work tree. What the tree held when
+# it was last in step with the checkout is kept beside it: base/ (the series and its patches) and
+# sums (the content of each patched file).
 # shellcheck shell=bash disable=SC2034
 
 # A release to which the series does not apply as it is has a folder of its own: the patches that

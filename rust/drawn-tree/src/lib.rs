@@ -13,7 +13,8 @@ const MAX_INDENT: usize = 40;
 /// let names = ["init", "server", "worker", "cron"];
 /// let parents = [None, Some(0), Some(1), Some(0)];
 /// let lines = drawn_tree::draw(&parents);
-/// let lines: Vec<_> = lines.iter().map(|(node, branch)| format!("{branch}{}", names[*node])).collect();
+/// let line = |(node, branch): &(usize, String)| format!("{branch}{}", names[*node]);
+/// let lines: Vec<_> = lines.iter().map(line).collect();
 /// assert_eq!(lines, ["init", "├─ server", "│  └─ worker", "└─ cron"]);
 /// ```
 ///
