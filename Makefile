@@ -1,10 +1,24 @@
-# The front door. For run, test, kunit, selftest, stress, restore, zdtm, upstream, kernel, baseline and
-# shell, CONFIG="kasan ..." adds kernel-config/kasan.config to the kernel; for run, selftest, stress
-# and kernel, BACKEND=uml boots it as a program. KVER=7.2.12 takes another version of it;
-# COMPILER=gcc builds its C with gcc; KSRC=PATH takes its source from a tarball or an unpacked tree.
-# For zdtm, TESTS="static/pty00 ..." chooses tests, and CRIU_TREE=PATH a CRIU that is built; for
-# apps, NAMES="redis ..." chooses programs. What is derived lives in the cache, ~/.cache/nextid
-# (XDG_CACHE_HOME), or in results/, but for what cargo-fuzz leaves in rust/fuzz/.
+# Variables, as in make stress CONFIG=kasan:
+#
+#   CONFIG="kasan ..."      adds kernel-config/kasan.config to the kernel: run, test, kunit,
+#                           selftest, stress, restore, zdtm, apps, upstream, kernel, baseline,
+#                           shell
+#   BACKEND=uml             boots the kernel as a program: run, selftest, stress, kernel
+#   KVER=7.2.12             another version of the kernel
+#   KSRC=PATH               its source, a tarball or an unpacked tree
+#   COMPILER=gcc            builds its C with gcc
+#   ROUNDS=2 SEED=17        stress: so many rounds, from this seed on
+#   TREES=200 SEED=17       restore: so many trees of random histories, from this seed on
+#   TESTS="static/pty00 ..." CRIU_TREE=PATH
+#                           zdtm: these tests; those of a CRIU that is built there
+#   NAMES="redis ..."       apps: these programs
+#   FUZZ_SECONDS=3600       fuzz: for so long
+#   MUTANT=P4               mutate: the mutants with that in their title
+#   ROW="arm64 gcc"         matrix: these rows
+#   KCONFIG=/boot/config-6  deb: built upon this configuration
+#
+# Generated files are in the cache, ~/.cache/nextid (XDG_CACHE_HOME), and in results/; what
+# cargo-fuzz leaves is in rust/fuzz/.
 
 .DEFAULT_GOAL := help
 .PHONY: help run test kunit selftest stress fuzz restore zdtm apps upstream mutate bench check send-check bisect matrix deb deb-tool shell kernel baseline tree refresh clean distclean
@@ -13,6 +27,8 @@ config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
 export KVER KSRC COMPILER
 
 help: ## this list
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+	@echo
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-11s %s\n", $$1, $$2 }'
 
 run: ## create a process tree and ipc objects with chosen ids, on a kernel with the series
@@ -30,10 +46,10 @@ selftest: ## the kselftests
 stress: ## the kselftests, and a million lists armed in races; CONFIG=kasan, lockdep, kcsan, kmemleak or faults, BACKEND=uml
 	@ktest/run $(config) kselftest stress-long $(filter faults,$(CONFIG))
 
-fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minutes or FUZZ_SECONDS
+fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minutes
 	@ktest/run fuzz-long
 
-restore: ## dump a running tree with the real CRIU, and restore it with nextid and with CRIU: before and after, side by side
+restore: ## dump a running tree with the real CRIU, restore it with nextid and with CRIU, and compare; then trees of random histories
 	@ktest/demo-dump $(config)
 
 zdtm: ## CRIU's own tests about ids, with CRIU as it is and with patches/criu
@@ -48,7 +64,7 @@ upstream: ## the tree's own kselftests, without the series and with it, side by 
 mutate: ## each rule taken out of the kernel, one by one: which suite catches it?
 	@ktest/run mutate
 
-bench: ## next_id beside every other way to choose an id: Documentation/performance.md anew, in over 25 minutes
+bench: ## next_id beside every other way to choose an id: writes Documentation/performance.md, in over 25 minutes
 	@ktest/bench
 
 check: ## every static check
@@ -60,10 +76,10 @@ send-check: ## write the series as mails to results/send/, and check that git am
 bisect: ## build each prefix of the series, with the option and without, and run its KUnit suites and kselftests
 	@ktest/run bisect
 
-matrix: ## other kernels, compilers and machines: the table in README.md anew; ROW="arm64 gcc" for some
+matrix: ## other kernels, compilers and machines: writes the table in README.md
 	@ktest/matrix $(ROW)
 
-deb: ## installable packages, by the kernel's own bindeb-pkg; KCONFIG=/boot/config-... to build upon it
+deb: ## installable packages, by the kernel's own bindeb-pkg
 	@qemu/deb $(KCONFIG)
 
 deb-tool: ## a package of the tool nextid, with its man pages and completions
