@@ -114,7 +114,7 @@ suite_restore() {
 		ktap_fail "tests/objects and tests/cli are built"
 		return
 	fi
-	in_guest "$TOP/ktest/guest/restore" "$CACHE/criu/$CRIU-plain/criu/criu" \
+	in_guest --timeout 1800 "$TOP/ktest/guest/restore" "$CACHE/criu/$CRIU-plain/criu/criu" \
 		"$CARGO_TARGET_DIR/debug" "${tests[@]}"
 }
 

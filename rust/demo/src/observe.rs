@@ -42,6 +42,24 @@ impl Observed {
     fn task(name: impl Into<String>, id: i32, shown: String) -> Self {
         Self { name: name.into(), id, shown, contents: Vec::new() }
     }
+
+    /// All that is compared, in a line.
+    fn line(&self) -> String {
+        format!("{} {} {:?}", self.name, self.shown, self.contents)
+    }
+}
+
+/// The rows that are not the same, as a text; empty where all are.
+#[must_use]
+pub fn difference(before: &[Table], after: &[Table]) -> String {
+    let rows = |tables: &[Table]| -> Vec<_> {
+        tables.iter().flat_map(|table| table.rows.iter().map(Observed::line)).collect()
+    };
+    let (before, after) = (rows(before), rows(after));
+    let gone = before.iter().filter(|&row| !after.contains(row)).map(|row| ("was", row));
+    let new = after.iter().filter(|&row| !before.contains(row)).map(|row| ("is", row));
+    let lines: Vec<_> = gone.chain(new).map(|(when, row)| format!("  {when:>3} {row}")).collect();
+    lines.join("\n")
 }
 
 /// The tree below `first`, and the objects in its IPC namespace.
@@ -83,11 +101,16 @@ fn add_process(
     let [pid, group, session] =
         [&status.nspid, &status.nspgid, &status.nssid].map(|ids| innermost(ids.as_deref()));
     let state = status.state.get(..1).unwrap_or_default();
-    rows.push(Observed::task(
+    let mut row = Observed::task(
         format!("{indent}{}", status.name),
         pid,
         format!("{pid:>5} {parent:>5} {group:>5} {session:>5}  {state}"),
-    ));
+    );
+    if state == "Z" {
+        // How it ended, as wait(2) would tell it.
+        row.contents.extend(process.stat()?.exit_code.unwrap_or_default().to_ne_bytes());
+    }
+    rows.push(row);
 
     let indent = format!("{indent}  ");
     let mut threads = BTreeMap::new();

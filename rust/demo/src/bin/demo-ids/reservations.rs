@@ -87,7 +87,8 @@ fn last_pid() -> Result<i64> {
     Ok(fs::read_to_string("/proc/sys/kernel/ns_last_pid")?.trim().parse()?)
 }
 
-/// Waits until the kernel gives out pids beyond `ids`: those that it could give out are in use then.
+/// Waits until the kernel gives out pids beyond `ids`: those that it could give out are in use
+/// then.
 fn wait_until_passed(ids: &RangeInclusive<i64>) -> Result<()> {
     while last_pid()? <= ids.end() + AHEAD {
         std::thread::yield_now();

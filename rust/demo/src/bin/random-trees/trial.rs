@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A trial: a tree is dumped and ended, restored, and compared with what it was.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Error, Result, bail};
+use demo::{observe, restore};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::history::History;
+use crate::process::Tree;
+
+/// The programs that dump and restore.
+pub struct Programs<'a> {
+    pub criu: &'a Path,
+    pub nextid: &'a Path,
+}
+
+/// What a trial came to.
+pub enum Outcome {
+    /// The tree came back as it was.
+    Same,
+    /// CRIU did not dump it, and why.
+    NotDumped(String),
+    /// It was refused before anything was made, and why; CRIU does not restore it, either.
+    Refused(String),
+}
+
+/// Lets a tree come to be, dumps it, restores and compares it. What else it comes to is an error.
+pub fn run(programs: &Programs, history: &History) -> Result<Outcome> {
+    let images = TempDir::new()?;
+    let tree = Tree::start(history).context("the tree")?;
+    let dumped = observe::tables(tree.first)
+        .map(|before| (before, restore::dump(programs.criu, tree.first, images.path())));
+    let (before, dumped) = dumped.inspect_err(|_| tree.end())?;
+    tree.end();
+    if let Err(error) = dumped {
+        return Ok(Outcome::NotDumped(reason(&error)));
+    }
+
+    let mut dry_run = Command::new(programs.nextid);
+    if let Err(refused) = restore::call(dry_run.args(["restore", "--dry-run"]).arg(images.path())) {
+        if let Ok(first) = restore::by_criu(programs.criu, images.path()) {
+            end(first);
+            bail!("refused, and CRIU restores it: {}", reason(&refused));
+        }
+        return Ok(Outcome::Refused(reason(&refused)));
+    }
+    let first = restore::by_nextid(programs.nextid, images.path())?;
+    let after = observe::tables(first);
+    end(first);
+    let difference = observe::difference(&before, &after?);
+    if difference.is_empty() { Ok(Outcome::Same) } else { bail!("not as it was:\n{difference}") }
+}
+
+/// Ends a tree that has been restored.
+fn end(first: Pid) {
+    // It may have ended already.
+    let _ = kill(first, Signal::SIGKILL);
+    let _ = waitpid(first, None);
+}
+
+/// The first line of an error that tells of one, as CRIU and `nextid` print them.
+fn reason(error: &Error) -> String {
+    let text = format!("{error:#}");
+    let mut lines = text.lines().map(str::trim);
+    let told = lines.clone().find(|line| line.contains("Error") || line.starts_with("nextid:"));
+    told.or_else(|| lines.next()).unwrap_or_default().to_owned()
+}
