@@ -129,7 +129,7 @@ pub struct Run {
     #[arg(long = "pid", value_name = "N", allow_negative_numbers = true)]
     pub pids: Vec<i64>,
 
-    /// All ids of the process, its threads and its children are greater than N
+    /// A minimum for the ids of the process, its threads and its children: all are greater than N
     ///
     /// As long as nextid runs, the kernel chooses no id up to N in this pid namespace, except one
     /// that was in use when nextid began.

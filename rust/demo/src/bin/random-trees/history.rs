@@ -42,15 +42,6 @@ impl Action {
     }
 }
 
-/// What is known of a process before the history is carried out.
-#[derive(Clone, Copy)]
-struct Known {
-    /// It is in the session of whoever made the namespace.
-    is_in_outer_session: bool,
-    /// It has led a group, so that it may not be able to make a session.
-    has_led: bool,
-}
-
 /// The history of a tree.
 pub struct History {
     /// Who does what.
@@ -59,8 +50,9 @@ pub struct History {
     pub living: Vec<usize>,
     /// Who of them is stopped.
     pub stopped: Vec<usize>,
-    /// All processes that there have been.
-    known: Vec<Known>,
+    /// Who there has been, and whether that process is in the session of whoever made the
+    /// namespace.
+    is_outside: Vec<bool>,
 }
 
 impl History {
@@ -68,14 +60,17 @@ impl History {
     pub fn new(seed: u64, sizes: RangeInclusive<usize>) -> Self {
         let mut random = Rng::with_seed(seed);
         let size = random.usize(sizes);
-        let first = Known { is_in_outer_session: true, has_led: false };
-        let mut history =
-            Self { steps: Vec::new(), living: vec![0], stopped: Vec::new(), known: vec![first] };
+        let mut history = Self {
+            steps: Vec::new(),
+            living: vec![0],
+            stopped: Vec::new(),
+            is_outside: vec![true],
+        };
         // Most trees begin with a session, as containers do.
         let setsid_at = if random.u8(..4) > 0 { 1 } else { random.usize(1..=size / 2) };
         while history.living.len() < size {
-            if history.known[0].is_in_outer_session && history.known.len() >= setsid_at {
-                history.leave_outer_session(&mut random);
+            if history.is_outside[0] && history.places() >= setsid_at {
+                history.leave_outer_session();
             }
             let place = history.living[random.usize(..history.living.len())];
             let action = history.draw(&mut random, place);
@@ -88,54 +83,48 @@ impl History {
 
     /// How many processes there have been.
     pub fn places(&self) -> usize {
-        self.known.len()
+        self.is_outside.len()
     }
 
-    /// Makes all leave it, or end: CRIU dumps no process there, but for zombies.
-    fn leave_outer_session(&mut self, random: &mut Rng) {
-        self.push(0, Action::Setsid);
+    /// Makes all leave it: CRIU dumps no process there.
+    fn leave_outer_session(&mut self) {
         for place in self.living.clone() {
-            let Known { is_in_outer_session, has_led } = self.known[place];
-            if is_in_outer_session && (has_led || random.u8(..3) == 0) {
-                self.push(place, Action::Exit { status: 0 });
-            } else if is_in_outer_session {
+            if self.is_outside[place] {
                 self.push(place, Action::Setsid);
             }
         }
     }
 
     fn push(&mut self, place: usize, action: Action) {
-        let known = &mut self.known[place];
         match action {
             Action::Fork { child } => {
-                let child_known = Known { has_led: false, ..*known };
                 self.living.push(child);
-                self.known.push(child_known);
+                self.is_outside.push(self.is_outside[place]);
             }
-            Action::LeadGroup => known.has_led = true,
-            Action::Setsid if !known.has_led => known.is_in_outer_session = false,
+            Action::Setsid => self.is_outside[place] = false,
             Action::Exit { .. } | Action::Die { .. } => self.living.retain(|&it| it != place),
             _ => {}
         }
         self.steps.push((place, action));
     }
 
-    /// Draws what a process does next.
+    /// Draws what a process does next. Who is outside neither leads a group nor ends, so that it
+    /// can make a session later.
     fn draw(&self, random: &mut Rng, place: usize) -> Action {
-        let is_first = place == 0;
+        let (is_first, is_inside) = (place == 0, !self.is_outside[place]);
         match random.u8(..100) {
-            ..36 => Action::Fork { child: self.known.len() },
-            // The first process has a session when the others may make one.
+            ..36 => Action::Fork { child: self.places() },
+            // The first process does when all do who are outside.
             36..44 if !is_first => Action::Setsid,
-            44..52 if !is_first => Action::LeadGroup,
-            52..66 if !is_first => {
+            44..52 if is_inside && !is_first => Action::LeadGroup,
+            52..66 if is_inside && !is_first => {
                 Action::JoinGroup { of: self.living[random.usize(..self.living.len())] }
             }
             66..73 => Action::Subreaper { on: random.u8(..4) > 0 },
             73..78 => Action::Thread,
             78..82 => Action::LastPid { pid: random.i32(2..5000) },
-            90..95 if !is_first => Action::Exit { status: random.u8(..).into() },
-            95.. if !is_first => {
+            90..95 if is_inside && !is_first => Action::Exit { status: random.u8(..).into() },
+            95.. if is_inside && !is_first => {
                 let signals = [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT, libc::SIGSEGV, 34, 64];
                 let signal = signals[random.usize(..signals.len())];
                 Action::Die { signal, core: random.bool() }

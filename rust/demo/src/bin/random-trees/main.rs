@@ -56,8 +56,8 @@ fn sizes(text: &str) -> Result<RangeInclusive<usize>, String> {
         Some(min.parse().ok()?..=max.parse().ok()?)
     };
     parse()
-        .filter(|sizes: &RangeInclusive<usize>| !sizes.is_empty() && *sizes.start() > 0)
-        .ok_or_else(|| "it must be like 10-120, from 1 up".to_owned())
+        .filter(|sizes: &RangeInclusive<usize>| !sizes.is_empty() && *sizes.start() > 1)
+        .ok_or_else(|| "it must be like 10-120, from 2 up".to_owned())
 }
 
 fn main() -> ExitCode {
