@@ -99,6 +99,7 @@ fn main() -> ExitCode {
         test("restore_statuses", root, restore_statuses),
         test("restore_cores", root.or(no_cores()), restore_cores),
         test("restore_with_seccomp_filters", root.or(no_file), restore_with_seccomp_filters),
+        test("fallback_with_seccomp_filters", root.or(file), fallback_with_seccomp_filters),
         test("restore_exits_as_the_first", root, restore_exits_as_the_first),
         test("restore_as_init", root, restore_as_init),
         test("restore_with_outer_pids", root, restore_with_outer_pids),
@@ -1342,7 +1343,8 @@ fn restore_statuses() -> Outcome {
 /// Those who wait for a process see that it dumped core, and so do those who wait for the restored
 /// one.
 fn restore_cores() -> Outcome {
-    restore_zombies(&[0x83, 0x86, 0x8b, 0x0b])
+    // Many at a time, which are not to be in each other's way.
+    restore_zombies(&[0x83, 0x86, 0x8b, 0x0b].repeat(10))
 }
 
 /// Why no process can be seen to dump core here, if so.
@@ -1386,6 +1388,16 @@ fn restore_with_seccomp_filters() -> Outcome {
         let mut run = command(&format!("run --pid {} -- true", free_pid()));
         refuse(&mut run, errno);
         expect(&run.output()?, 0, "")?;
+    }
+    Ok(())
+}
+
+/// Without `next_id` it takes clone3(2), and the error blames no capability.
+fn fallback_with_seccomp_filters() -> Outcome {
+    for errno in [Errno::ENOSYS, Errno::EPERM] {
+        let mut restore = command("restore --detach");
+        refuse(restore.arg(dump("container")), errno);
+        expect_error(&restore.output()?, 1, "clone3(2), which a seccomp filter refuses")?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 use std::ffi::c_int;
 use std::fs;
 use std::io;
+use std::ptr;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -21,7 +22,7 @@ use crate::kind::IpcKind;
 ///
 /// As for `fork(2)`: only what is async-signal-safe may be done in the child of a process with
 /// several threads.
-pub unsafe fn fork(ids: &[i64]) -> nix::Result<ForkResult> {
+pub unsafe fn fork(ids: &[i64]) -> io::Result<ForkResult> {
     let tids = ids.iter().map(|&id| i32::try_from(id)).collect::<Result<Vec<_>, _>>();
     let tids = tids.map_err(|_| Errno::EINVAL)?;
     // Where libc keeps the id of this thread. It is for the kernel to put the child's there.
@@ -46,9 +47,20 @@ pub unsafe fn fork(ids: &[i64]) -> nix::Result<ForkResult> {
         // The kernel's pids are ints.
         #[allow(clippy::cast_possible_truncation)]
         Ok(pid) => Ok(ForkResult::Parent { child: Pid::from_raw(pid as i32) }),
-        Err(Errno::EEXIST) => Err(Errno::EBUSY),
-        Err(errno) => Err(errno),
+        Err(Errno::EEXIST) => Err(Errno::EBUSY.into()),
+        // No capability is missing then.
+        Err(Errno::EPERM | Errno::ENOSYS) if !is_clone3_allowed() => Err(io::Error::other(
+            "set_tid takes clone3(2), which a seccomp filter refuses, or this kernel does not have",
+        )),
+        Err(errno) => Err(errno.into()),
     }
+}
+
+/// Whether `clone3(2)` is there, and no filter refuses it.
+fn is_clone3_allowed() -> bool {
+    // SAFETY: No pointer is passed, and nothing is created for a structure without size.
+    let created = unsafe { libc::syscall(libc::SYS_clone3, ptr::null::<u8>(), 0) };
+    Errno::result(created) == Err(Errno::EINVAL)
 }
 
 /// Has the next thread, or process, get `id`, if it is free and no other comes first.

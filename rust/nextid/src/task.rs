@@ -106,7 +106,7 @@ impl Armed<'_, Pids<'_>> {
         let forked = match self.next.method() {
             // SAFETY: No other thread exists, and none but this one could create any: in the child
             // no lock is held by a thread that it does not have.
-            Method::NextId | Method::AnyKind => unsafe { fork() },
+            Method::NextId | Method::AnyKind => unsafe { fork() }.map_err(io::Error::from),
             // SAFETY: As above.
             Method::Fallback => unsafe { fallback::fork(self.request.0) },
         };
@@ -131,7 +131,7 @@ impl Armed<'_, Pids<'_>> {
                 // SAFETY: It has no preconditions.
                 unsafe { libc::_exit(status) }
             }
-            Err(errno) => Err(self.not_created(Action::Fork, errno.into())),
+            Err(error) => Err(self.not_created(Action::Fork, error)),
         }
     }
 

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{ForkResult, chdir, chroot, fork};
+use nix::unistd::{ForkResult, chdir, chroot, fork, getpid};
 use tempfile::TempDir;
 
 use crate::failure::{Hindrance, OTHER};
@@ -39,7 +39,10 @@ impl Cores {
         }
         // Where that fails, whoever waits for it sees another status.
         let _ = match &self.0 {
-            Some(folder) if status & CORE != 0 => allow_core(folder.path()),
+            // One for each: the kernel makes no core while another one of that name is being made.
+            Some(folder) if status & CORE != 0 => {
+                allow_core(&folder.path().join(getpid().to_string()))
+            }
             // It is no news for whoever collects cores.
             _ => prctl::set_dumpable(false).map_err(Into::into),
         };
@@ -115,8 +118,8 @@ fn core_pattern() -> Result<String> {
     fs::read_to_string(PATH).with_context(|| format!("cannot read {PATH}"))
 }
 
-/// Sees to it that this process dumps core into `folder`, unless a program collects it: as little
-/// as the kernel takes for a core.
+/// Sees to it that this process dumps core into `folder`, which is made, unless a program collects
+/// it: as little as the kernel takes for a core.
 fn allow_core(folder: &Path) -> Result<()> {
     const SIZE: u64 = 1 << 16;
 
@@ -125,6 +128,7 @@ fn allow_core(folder: &Path) -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
     setrlimit(Resource::RLIMIT_CORE, SIZE, hard.max(SIZE))?;
     prctl::set_dumpable(true)?;
+    fs::create_dir(folder)?;
     if let (true, Some(parent)) = (pattern.is_absolute(), pattern.parent()) {
         fs::create_dir_all(folder.join(parent.strip_prefix("/")?))?;
         chroot(folder)?;
