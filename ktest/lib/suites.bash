@@ -206,7 +206,7 @@ suite_bench() {
 }
 
 # bisect: each prefix of the series, in a copy of the tree.
-prepare_bisect() { "$TOP/qemu/build" && "$TOP/qemu/build" --backend uml; }
+prepare_bisect() { "$TOP/qemu/build" --config bench && "$TOP/qemu/build" --backend uml; }
 # shellcheck source=qemu/lib/series.bash
 steps_bisect() { echo $((5 * $(. "$TOP/qemu/lib/series.bash" && series "$PATCHES/series" | wc -l))); }
 suite_bisect() { "$TOP/ktest/scratch" "$TOP/ktest/bisect"; }
