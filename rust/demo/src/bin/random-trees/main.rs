@@ -45,6 +45,10 @@ struct Cli {
     #[arg(long, value_name = "MIN-MAX", default_value = "10-120", value_parser = sizes)]
     processes: RangeInclusive<usize>,
 
+    /// Restore on a kernel without `next_id`, by nextid --fallback
+    #[arg(long)]
+    fallback: bool,
+
     /// Print the history of each tree
     #[arg(long)]
     histories: bool,
@@ -62,7 +66,7 @@ fn sizes(text: &str) -> Result<RangeInclusive<usize>, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let programs = Programs { criu: &cli.criu, nextid: &cli.nextid };
+    let programs = Programs { criu: &cli.criu, nextid: &cli.nextid, fallback: cli.fallback };
     let mut counts = [0_u64; 4];
     for seed in cli.seed..cli.seed + cli.trees {
         let start = Instant::now();

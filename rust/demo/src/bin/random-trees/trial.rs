@@ -19,6 +19,8 @@ use crate::process::Tree;
 pub struct Programs<'a> {
     pub criu: &'a Path,
     pub nextid: &'a Path,
+    /// Whether this kernel has no `next_id`.
+    pub fallback: bool,
 }
 
 /// What a trial came to.
@@ -51,7 +53,11 @@ pub fn run(programs: &Programs, history: &History) -> Result<Outcome> {
         }
         return Ok(Outcome::Refused(reason(&refused)));
     }
-    let first = restore::by_nextid(programs.nextid, images.path())?;
+    let mut command = restore::nextid_command(programs.nextid, images.path());
+    if programs.fallback {
+        command.arg("--fallback");
+    }
+    let first = restore::restored_by_nextid(&restore::call(&mut command)?)?;
     let after = observe::tables(first);
     end(first);
     let difference = observe::difference(&before, &after?);
