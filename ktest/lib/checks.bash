@@ -10,12 +10,21 @@ shell_scripts() {
 	done
 }
 
+python_scripts() {
+	local f
+	tracked '*.py'
+	tracked ktest | while read -r f; do
+		if head -n1 "$f" | grep -q '^#!.*python3$'; then printf '%s\n' "$f"; fi
+	done
+}
+
 check_shellcheck() { shell_scripts | xargs shellcheck -x; }
 check_yamllint() { tracked '*.yml' '*.yaml' | xargs --no-run-if-empty yamllint --strict; }
 # groff tells of what is wrong, and succeeds all the same.
 check_man() { ! tracked '*.[1-8]' | xargs groff -ww -K utf8 -man -Tutf8 2>&1 >/dev/null | grep .; }
 check_links() { tracked '*.md' | xargs ktest/links; }
-# Documents, and comments, but for tables and what is shown as a program prints it.
+# Documents, and comments, but for tables and what is shown as a program prints it; and Python, for
+# which no formatter is run.
 check_columns() {
 	local f
 	! {
@@ -25,6 +34,7 @@ check_columns() {
 		done
 		{ shell_scripts && tracked '*.rs' Makefile kernel-config; } |
 			xargs grep -nP '^(?=\s*(//|#(?!!?\[))).{101,}'
+		python_scripts | xargs grep -nP '^.{101,}'
 		true # grep fails where it finds nothing
 	} | grep .
 }
