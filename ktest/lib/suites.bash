@@ -190,7 +190,11 @@ run_upstream() {
 }
 
 # mutate: each rule taken out of the kernel, in a copy of the tree.
-prepare_mutate() { prepare_kselftest && prepare_stress && "$TOP/qemu/build" --backend uml; }
+prepare_mutate() {
+	prepare_kselftest && prepare_stress && "$TOP/qemu/build" --backend uml &&
+		stage "building the host tests" "$LOGS/host-build.log" 0 \
+			cargo test --no-run --package core-tests --manifest-path "$TOP/rust/Cargo.toml"
+}
 steps_mutate() { echo $(($(grep -c '^[a-z]' "$TOP/ktest/mutations") + 1)); }
 suite_mutate() {
 	STRESS=$stress "$TOP/ktest/scratch" "$TOP/ktest/mutate" "$TREE" "$(kselftest)" "$RESULTS" "${MUTANT:-}"
