@@ -6,11 +6,12 @@
 //! had, whoever has it.
 
 use std::ffi::c_int;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::ptr;
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use nix::unistd::{ForkResult, Pid};
 
@@ -63,13 +64,27 @@ fn is_clone3_allowed() -> bool {
     Errno::result(created) == Err(Errno::EINVAL)
 }
 
-/// Has the next thread, or process, get `id`, if it is free and no other comes first.
-pub fn next_thread(id: i64) -> io::Result<()> {
+/// Keeps those who take the same lock from choosing the id of a thread, until it is dropped.
+#[must_use]
+pub struct ThreadTurn(#[expect(dead_code, reason = "it is held")] Flock<File>);
+
+/// Has the next thread, or process, get `id`, if it is free and no other comes first. Waits for its
+/// turn, which lasts until the thread is there: processes that create threads side by side would
+/// use up what another wrote.
+pub fn next_thread(id: i64) -> io::Result<ThreadTurn> {
+    const PATH: &str = "/proc/sys/kernel/ns_last_pid";
+
     let pid_max = fs::read_to_string("/proc/sys/kernel/pid_max")?;
     if id < 1 || pid_max.trim().parse().is_ok_and(|pid_max: i64| id >= pid_max) {
         return Err(Errno::EINVAL.into());
     }
-    sysctl("/proc/sys/kernel/ns_last_pid", id - 1)
+    let set = || {
+        let file = File::options().write(true).open(PATH)?;
+        let mut file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+        file.write_all((id - 1).to_string().as_bytes())?;
+        Ok(ThreadTurn(file))
+    };
+    set().map_err(|error| not_set(PATH, id - 1, error))
 }
 
 /// Creates an object of System V IPC with id `wanted`, by `create`.
@@ -98,10 +113,15 @@ fn use_up(kind: IpcKind) {
 }
 
 fn sysctl(path: &str, value: i64) -> io::Result<()> {
-    fs::write(path, value.to_string()).map_err(|error| match error.kind() {
+    fs::write(path, value.to_string()).map_err(|error| not_set(path, value, error))
+}
+
+/// Why a sysctl is not set, which failed with `error`.
+fn not_set(path: &str, value: i64, error: io::Error) -> io::Error {
+    match error.kind() {
         // It is for those who have the capability alone.
         io::ErrorKind::PermissionDenied => Errno::EPERM.into(),
         io::ErrorKind::InvalidInput => error,
         kind => io::Error::new(kind, format!("cannot write {value} to {path}: {error}")),
-    })
+    }
 }

@@ -32,6 +32,8 @@ pub enum Method {
     /// The sysctls belong to a namespace, so that any other task in it may use up what was written.
     /// The id that comes out is checked: one that is not as asked is undone, and an error. So it
     /// may fail where the id is free, and for a moment another task may meet the wrong object.
+    /// Those who create threads by this library do not disturb each other: they take turns, by a
+    /// lock on the file `ns_last_pid` (`flock(2)`).
     Fallback,
 }
 

@@ -180,12 +180,12 @@ impl Armed<'_, Pids<'_>> {
         T: Send + 'static,
     {
         let is_fallback = self.next.method() == Method::Fallback;
-        let created = match *self.request.0 {
-            _ if !is_fallback => Ok(()),
-            [id] => fallback::next_thread(id),
+        let turn = match *self.request.0 {
+            _ if !is_fallback => Ok(None),
+            [id] => fallback::next_thread(id).map(Some),
             _ => return Err(Error::NotSupported(Feature::File)),
         };
-        match created.and_then(|()| thread_with_id(self.first(), builder, run)) {
+        match turn.and_then(|_turn| thread_with_id(self.first(), builder, run)) {
             Ok(Some(thread)) => {
                 self.consumed();
                 Ok(thread)

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         test("fork_closes_the_file_in_the_child", root.or(no_file), fork_closes_the_file),
         test("a_child_that_panics_exits_with_101", root, child_panics),
         test("thread_gets_its_id", root, thread_gets_its_id),
+        test("threads_of_several_processes_get_their_ids", root, threads_side_by_side),
         test("thread_of_an_id_in_use", root, thread_taken),
         test("ids_used_up_in_between_are_an_error", root.or(no_file), used_up),
         test("libc_knows_the_id_of_a_forked_thread", root, libc_knows_the_id),
@@ -387,6 +388,27 @@ fn thread_gets_its_id() -> Outcome {
     let thread = open().arm(Pids(&[tid]))?.thread(thread::Builder::new(), gettid)?;
     let got = thread.join().expect("it does not panic");
     ensure(i64::from(got.as_raw()) == tid, got)
+}
+
+/// None uses up what another process asked for.
+fn threads_side_by_side() -> Outcome {
+    let start = || {
+        let tids: Vec<i64> = (0..50).map(|_| free_pid()).collect();
+        open().arm(Pids(&[free_pid()]))?.fork(move || {
+            for tid in tids {
+                let thread =
+                    open().arm(Pids(&[tid])).unwrap().thread(thread::Builder::new(), gettid);
+                assert_eq!(i64::from(thread.unwrap().join().unwrap().as_raw()), tid);
+            }
+            0
+        })
+    };
+    let children = (0..4).map(|_| start()).collect::<nextid::Result<Vec<_>>>()?;
+    for child in children {
+        let status = child.wait()?;
+        ensure(status.success(), status)?;
+    }
+    Ok(())
 }
 
 fn thread_taken() -> Outcome {
