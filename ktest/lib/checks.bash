@@ -53,5 +53,21 @@ check_cargo-doc() {
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --no-deps --workspace --manifest-path rust/Cargo.toml
 }
 
+# That the version of the library says what has changed since the one before.
+check_cargo-semver-checks() {
+	local changed
+	if ! at_least "$(rustc_version)" "$CARGO_SEMVER_CHECKS_RUSTC_MIN"; then
+		echo "takes rustc $CARGO_SEMVER_CHECKS_RUSTC_MIN, and this is $(rustc_version)"
+		return "$SKIPPED"
+	fi
+	changed=$(git log -1 --format=%H -G'^version = ' -- rust/nextid/Cargo.toml)
+	if ! git rev-parse --quiet --verify "$changed^" >/dev/null; then
+		echo "takes the history of rust/nextid/Cargo.toml: git fetch --unshallow"
+		return "$SKIPPED"
+	fi
+	"$TOOLS/bin/cargo-semver-checks" semver-checks --package nextid --manifest-path rust/Cargo.toml \
+		--baseline-rev "$changed^"
+}
+
 # What a registry would take of the library: its manifest, and the files that it names.
 check_cargo-package() { cargo package --quiet --no-verify --allow-dirty --package nextid --manifest-path rust/Cargo.toml; }

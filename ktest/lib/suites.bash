@@ -16,13 +16,17 @@ suite_host() {
 		"$TOP/ktest/lib/cargo-ktap"
 }
 
+# install_cargo_tool NAME VERSION STEPS: a subcommand of cargo, which takes about so many steps.
+install_cargo_tool() {
+	if [[ $("$TOOLS/bin/$1" "${1#cargo-}" --version 2>/dev/null) != "$1 $2" ]]; then
+		stage "building $1 $2" "$LOGS/$1.log" "$3" \
+			cargo install --locked --force --root "$TOOLS" --target-dir "$CACHE/cargo/$1" "$1@$2"
+	fi
+}
+
 # fuzz: the fuzz targets for a minute; fuzz-long: for FUZZ_SECONDS, and what they cover.
 prepare_fuzz() {
-	if [[ $("$TOOLS/bin/cargo-fuzz" --version 2>/dev/null) != "cargo-fuzz $CARGO_FUZZ" ]]; then
-		stage "building cargo-fuzz $CARGO_FUZZ" "$LOGS/cargo-fuzz.log" 110 \
-			cargo install --locked --force --root "$TOOLS" --target-dir "$CACHE/cargo/cargo-fuzz" \
-			"cargo-fuzz@$CARGO_FUZZ" || return
-	fi
+	install_cargo_tool cargo-fuzz "$CARGO_FUZZ" 110 || return
 	stage "building the fuzz targets" "$LOGS/fuzz-build.log" 0 "$TOP/ktest/fuzz" build
 }
 prepare_fuzz-long() { prepare_fuzz; }
@@ -228,6 +232,10 @@ suite_deb-tool() {
 
 # checks, checks-all: static checks; the first without those that compile.
 prepare_checks() { :; }
-prepare_checks-all() { :; }
+prepare_checks-all() {
+	if at_least "$(rustc_version)" "$CARGO_SEMVER_CHECKS_RUSTC_MIN"; then
+		install_cargo_tool cargo-semver-checks "$CARGO_SEMVER_CHECKS" 450
+	fi
+}
 suite_checks() { "$TOP/ktest/checks" --quick; }
 suite_checks-all() { "$TOP/ktest/checks"; }
