@@ -71,10 +71,14 @@ fn end(first: Pid) {
     let _ = waitpid(first, None);
 }
 
-/// The first line of an error that tells of one, as CRIU and `nextid` print them.
+/// The last line of an error that tells of one, as CRIU and `nextid` print them: what comes before
+/// may have been no hindrance.
 fn reason(error: &Error) -> String {
     let text = format!("{error:#}");
     let mut lines = text.lines().map(str::trim);
-    let told = lines.clone().find(|line| line.contains("Error") || line.starts_with("nextid:"));
+    let tells = |line: &&str| {
+        (line.contains("Error") && !line.ends_with("FAILED.")) || line.starts_with("nextid:")
+    };
+    let told = lines.clone().rfind(tells);
     told.or_else(|| lines.next()).unwrap_or_default().to_owned()
 }
