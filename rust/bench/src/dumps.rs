@@ -28,7 +28,7 @@ use crate::tree::Tree;
 const KNOWN: &str = "/run/criu.kdat";
 
 /// System calls are counted so often at most: they hardly vary.
-const MOST_COUNTS: usize = 3;
+const MOST_COUNTS: usize = 2;
 
 /// The programs that restore.
 #[derive(Args)]

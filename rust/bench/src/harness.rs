@@ -50,7 +50,7 @@ impl Effort {
         processes: 20_000,
         restores: 200,
         dumped: 1_000,
-        dump_rounds: 5,
+        dump_rounds: 3,
     };
 }
 
