@@ -64,7 +64,7 @@ upstream: ## the tree's own kselftests, without the series and with it, side by 
 mutate: ## each rule taken out of the kernel, one by one: which suite catches it?
 	@ktest/run mutate
 
-bench: ## next_id beside every other way to choose an id: writes Documentation/performance.md, in over 25 minutes
+bench: ## next_id beside every other way to choose an id: writes Documentation/performance.md, in over 25 minutes, or some hours without KVM
 	@ktest/bench
 
 check: ## every static check
