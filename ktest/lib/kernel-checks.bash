@@ -56,8 +56,8 @@ check_maintainers() {
 	[[ -z $wrong ]]
 }
 
-# The folder of a release that differs has each patch of the series, after those that only that
-# release needs.
+# The folder of a release that differs has each patch of the series, and as 0000-NAME those that
+# only that release needs.
 check_releases() {
 	local folder p wrong=''
 	for folder in patches/[0-9]*/; do
