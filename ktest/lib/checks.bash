@@ -3,20 +3,16 @@
 
 tracked() { git ls-files -- "$@"; }
 
-shell_scripts() {
+# run_by INTERPRETER: the scripts whose first line says that it runs them.
+run_by() {
 	local f
 	tracked qemu ktest rust/nextid-tool .ci | while read -r f; do
-		if [[ $f == *.bash || $f == qemu/versions ]] || head -n1 "$f" | grep -q '^#!.*sh$'; then printf '%s\n' "$f"; fi
+		if head -n1 "$f" | grep -q "^#!.*$1\$"; then printf '%s\n' "$f"; fi
 	done
 }
 
-python_scripts() {
-	local f
-	tracked '*.py'
-	tracked ktest | while read -r f; do
-		if head -n1 "$f" | grep -q '^#!.*python3$'; then printf '%s\n' "$f"; fi
-	done
-}
+shell_scripts() { tracked '*.bash' qemu/versions && run_by sh; }
+python_scripts() { tracked '*.py' && run_by python3; }
 
 check_shellcheck() { shell_scripts | xargs shellcheck -x; }
 check_yamllint() { tracked '*.yml' '*.yaml' | xargs --no-run-if-empty yamllint --strict; }
@@ -56,8 +52,8 @@ check_cargo-doc() {
 # That the version of the library says what has changed since the one before.
 check_cargo-semver-checks() {
 	local changed
-	if ! at_least "$(rustc_version)" "$CARGO_SEMVER_CHECKS_RUSTC_MIN"; then
-		echo "takes rustc $CARGO_SEMVER_CHECKS_RUSTC_MIN, and this is $(rustc_version)"
+	if ! at_least "$(version_of rustc)" "$CARGO_SEMVER_CHECKS_RUSTC_MIN"; then
+		echo "takes rustc $CARGO_SEMVER_CHECKS_RUSTC_MIN, and this is $(version_of rustc)"
 		return "$SKIPPED"
 	fi
 	changed=$(git log -1 --format=%H -G'^version = ' -- rust/nextid/Cargo.toml)

@@ -233,7 +233,7 @@ suite_deb-tool() {
 # checks, checks-all: static checks; the first without those that compile.
 prepare_checks() { :; }
 prepare_checks-all() {
-	if at_least "$(rustc_version)" "$CARGO_SEMVER_CHECKS_RUSTC_MIN"; then
+	if at_least "$(version_of rustc)" "$CARGO_SEMVER_CHECKS_RUSTC_MIN"; then
 		install_cargo_tool cargo-semver-checks "$CARGO_SEMVER_CHECKS" 450
 	fi
 }

@@ -61,8 +61,8 @@ mkdir -p "$CACHE/src" "$CACHE/build" "$CACHE/run" "$TOOLS/bin" "$LOGS"
 # at_least VERSION MINIMUM
 at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1) == "$2" ]]; }
 
-# The version of the compiler of the programs in rust/. The kernel may take another.
-rustc_version() { rustc --version | cut -d' ' -f2; }
+# version_of PROGRAM: as rustc and cargo tell it; nothing if it cannot be run.
+version_of() { "$1" --version 2>/dev/null | cut -d' ' -f2; }
 
 # lock NAME [-s]: waits for the lock on a part of the cache, alone or (-s) shared. The script holds
 # it until it ends.
