@@ -60,8 +60,10 @@ pub enum Holder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
-    /// Its own.
+    /// That of a process.
     Task,
+    /// That of a thread which is not the first of its process.
+    Thread,
     /// The one of its process group.
     Group,
     /// The one of its session.
@@ -69,7 +71,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them, each with its line in a `status` file.
+    /// What the ids in a line of a `status` file are to a process.
     const LINES: [(Self, &'static str); 3] =
         [(Self::Task, "NSpid"), (Self::Group, "NSpgid"), (Self::Session, "NSsid")];
 }
@@ -79,6 +81,9 @@ impl fmt::Display for Holder {
         match self {
             Self::Task { id, role: Role::Task, pid, name } => {
                 write!(f, "{id} is in use by process {pid} ({name})")
+            }
+            Self::Task { id, role: Role::Thread, pid, name } => {
+                write!(f, "{id} is in use by a thread ({name}) of process {pid}")
             }
             Self::Task { id, role: Role::Group, pid, name } => {
                 write!(f, "{id} is in use as the process group of process {pid} ({name})")
@@ -182,7 +187,9 @@ fn tasks(wanted: &mut dyn Iterator<Item = (Namespace, HashSet<i64>)>) -> Vec<Hol
         // A task may end meanwhile.
         let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
         for status in threads.filter_map(|thread| Status::read(thread.path()).ok()) {
+            let is_thread = status.field("Pid") != status.field("Tgid");
             for (role, line) in Role::LINES {
+                let role = if is_thread && role == Role::Task { Role::Thread } else { role };
                 let used = status.ids(line);
                 for (namespace, wanted) in &mut wanted {
                     if let Some(id) = namespace.find(wanted, &used, pid) {
@@ -288,6 +295,15 @@ mod tests {
         let holders = holders(Kind::Task, &[own(), i32::MAX.into()]);
         let [Holder::Task { id, role, pid, .. }] = *holders else { panic!("{holders:?}") };
         assert_eq!((id, role, i64::from(pid)), (own(), Role::Task, own()));
+    }
+
+    #[test]
+    fn a_thread_is_found_by_its_id() {
+        let thread =
+            std::thread::spawn(|| holders(Kind::Task, &[nix::unistd::gettid().as_raw().into()]));
+        let holders = thread.join().expect("to end");
+        let [Holder::Task { role, pid, .. }] = *holders else { panic!("{holders:?}") };
+        assert_eq!((role, i64::from(pid)), (Role::Thread, own()));
     }
 
     #[test]

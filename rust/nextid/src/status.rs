@@ -47,6 +47,22 @@ impl Status {
     /// The ids in a line, such as `NSpid`, from the pid namespace of `/proc` inwards.
     #[must_use]
     pub fn ids(&self, name: &str) -> Vec<i64> {
-        self.field(name).split_whitespace().map_while(|id| id.parse().ok()).collect()
+        // A kernel without CONFIG_PID_NS has one namespace, and no such line.
+        let line = match (name, self.field(name)) {
+            ("NSpid", "") => self.field("Pid"),
+            (_, line) => line,
+        };
+        line.split_whitespace().map_while(|id| id.parse().ok()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_pid_namespaces_has_one_id() {
+        assert_eq!(Status("Name:\tsh\nPid:\t7\n".into()).ids("NSpid"), [7]);
+        assert_eq!(Status("Pid:\t7\nNSpid:\t7\t1\n".into()).ids("NSpid"), [7, 1]);
     }
 }

@@ -196,6 +196,25 @@ impl Armed<'_, Pids<'_>> {
         }
     }
 
+    /// Creates a thread with these ids by `create`, for threads that the standard library does not
+    /// make. It returns the id of the thread, or the error of the kernel.
+    ///
+    /// # Errors
+    ///
+    /// As [`Armed::thread`]; [`Error::NotSupported`] with [`Method::Fallback`]. A thread with
+    /// another id goes on: [`Error::UsedUp`] tells of it.
+    pub fn thread_by(self, create: impl FnOnce() -> io::Result<i32>) -> Result<i32> {
+        self.needs_file()?;
+        match create() {
+            Ok(tid) if i64::from(tid) == self.first() => {
+                self.consumed();
+                Ok(tid)
+            }
+            Ok(_) => Err(self.used_up(Action::Thread)),
+            Err(error) => Err(self.not_created(Action::Thread, error)),
+        }
+    }
+
     /// Why `action` failed, which it did with `error`. The ids are disarmed.
     fn not_created(self, action: Action, error: io::Error) -> Error {
         let ids = self.request.0;
