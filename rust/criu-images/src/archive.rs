@@ -28,6 +28,9 @@ use crate::section::Section;
 /// long names and extended attributes.
 const MAX_HEADERS: u64 = 1 << 20;
 
+/// The most bytes of a path, `PATH_MAX`.
+const MAX_PATH: usize = 4096;
+
 /// How files begin that are compressed in a way that is read.
 const GZIP: &[u8] = b"\x1f\x8b";
 const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
@@ -105,6 +108,9 @@ impl Archive {
         let usual = |folder: &&&Path| **folder == Path::new(CHECKPOINT);
         match (&*folders, folders.iter().find(usual)) {
             ([folder], _) | (_, Some(folder)) => Ok((*folder).to_owned()),
+            ([], _) if self.images.keys().any(|image| image.ends_with(INVENTORY)) => {
+                Err(invalid(path, "the links `parent` of its dumps lead in a circle".to_owned()))
+            }
             ([], _) => {
                 let message = format!("no dump of CRIU: there is no {INVENTORY} in this archive");
                 Err(invalid(path, message))
@@ -288,8 +294,12 @@ fn is_sparse<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<bool> {
     Ok(extensions.flatten().any(|it| it.key_bytes().starts_with(b"GNU.sparse.")))
 }
 
-/// A path in the archive without what means nothing in it; none where it leads out of it.
+/// A path in the archive without what means nothing in it; none where it leads out of it, or is
+/// longer than a path can be.
 fn inside(path: &Path) -> Option<PathBuf> {
+    if path.as_os_str().len() > MAX_PATH {
+        return None;
+    }
     let mut inside = PathBuf::new();
     for component in path.components() {
         match component {
@@ -402,6 +412,13 @@ mod tests {
         images.sort();
         let names = ["pagemap-shmem-0.img", "pages-2.img", "pages-3.img"];
         assert_eq!(images, names.map(|name| Path::new(CHECKPOINT).join(name)));
+    }
+
+    /// They would only fill the memory.
+    #[test]
+    fn a_path_that_is_too_long_is_none() {
+        assert_eq!(inside(Path::new(&"x/".repeat(MAX_PATH / 2 + 1))), None);
+        assert_eq!(inside(Path::new("a/./b/../c")), Some("a/c".into()));
     }
 
     #[test]

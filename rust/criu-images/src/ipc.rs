@@ -12,6 +12,12 @@ use crate::proto::{
 };
 use crate::source::Images;
 
+/// The largest value of a semaphore, `SEMVMX`.
+const MAX_VALUE: u16 = 32767;
+
+/// The most bytes of a message: `msgmax` is an int.
+const MAX_MESSAGE: u32 = i32::MAX.unsigned_abs();
+
 /// In the mode of a segment: it is gone once no process has it attached (`SHM_DEST`).
 const REMOVED: u32 = 0o1000;
 
@@ -148,18 +154,27 @@ impl Ipc {
             ipc.limits = dumped_limits(&image, entry)?;
         }
         if let Some(mut image) = open("msg", Magic::Queues)? {
+            let mut ids = HashSet::new();
             while let Some(entry) = image.next()? {
-                ipc.queues.push(queue(&mut image, &entry)?);
+                let queue = queue(&mut image, &entry)?;
+                check_new(&mut ids, &image, queue.permissions)?;
+                ipc.queues.push(queue);
             }
         }
         if let Some(mut image) = open("sem", Magic::Semaphores)? {
+            let mut ids = HashSet::new();
             while let Some(entry) = image.next()? {
-                ipc.semaphores.push(semaphore_set(&mut image, &entry)?);
+                let set = semaphore_set(&mut image, &entry)?;
+                check_new(&mut ids, &image, set.permissions)?;
+                ipc.semaphores.push(set);
             }
         }
         if let Some(mut image) = open("shm", Magic::Segments)? {
+            let mut ids = HashSet::new();
             while let Some(entry) = image.next()? {
-                ipc.segments.push(segment(images, &name("shm"), &mut image, &entry)?);
+                let segment = segment(images, &name("shm"), &mut image, &entry)?;
+                check_new(&mut ids, &image, segment.permissions)?;
+                ipc.segments.push(segment);
             }
         }
         if ipc.segments.iter().any(|segment| segment.removed) {
@@ -239,6 +254,14 @@ fn limits(sem: [u64; 4], msg: [u64; 3], shm: [u64; 3]) -> Vec<Limit> {
     std::iter::once(Limit { name: "sem", values: sem.into() }).chain(others).collect()
 }
 
+/// Checks that no other object of a kind has the id of one that was just read.
+fn check_new(ids: &mut HashSet<i32>, image: &Image, permissions: Permissions) -> Result<()> {
+    if ids.insert(permissions.id) {
+        return Ok(());
+    }
+    Err(image.invalid(format!("id {} is there twice", permissions.id)))
+}
+
 fn queue(image: &mut Image, entry: &IpcMsgEntry) -> Result<MessageQueue> {
     let permissions = permissions(image, &entry.desc)?;
     let mut messages = Vec::new();
@@ -248,6 +271,9 @@ fn queue(image: &mut Image, entry: &IpcMsgEntry) -> Result<MessageQueue> {
         let Some(kind) = kind else {
             return Err(image.invalid(format!("a message of type {}", header.mtype)));
         };
+        if header.msize > MAX_MESSAGE {
+            return Err(image.invalid(format!("a message of {} bytes", header.msize)));
+        }
         messages.push(Message { kind, text: image.data(header.msize.into(), 8)? });
     }
     Ok(MessageQueue { permissions, capacity: entry.qbytes, messages })
@@ -257,7 +283,14 @@ fn semaphore_set(image: &mut Image, entry: &IpcSemEntry) -> Result<SemaphoreSet>
     let permissions = permissions(image, &entry.desc)?;
     let values = image.data(2 * u64::from(entry.nsems), 8)?;
     let values = values.chunks_exact(2).map(|value| u16::from_le_bytes([value[0], value[1]]));
-    Ok(SemaphoreSet { permissions, values: values.collect() })
+    let values: Vec<u16> = values.collect();
+    if values.is_empty() {
+        return Err(image.invalid(format!("set {} has no semaphores", permissions.id)));
+    }
+    if let Some(value) = values.iter().find(|&&value| value > MAX_VALUE) {
+        return Err(image.invalid(format!("set {} has the value {value}", permissions.id)));
+    }
+    Ok(SemaphoreSet { permissions, values })
 }
 
 fn segment(images: &Images, name: &str, image: &mut Image, entry: &IpcShmEntry) -> Result<Segment> {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
 
 use crate::archive::Archive;
 use crate::error::{Error, Problem, Result};
@@ -150,10 +150,14 @@ fn open_folder(from: impl AsFd, path: &Path) -> nix::Result<OwnedFd> {
     openat(from, path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
 }
 
-/// Opens a file; one that is no regular file is told by [`Section::whole`].
+/// Opens a file. One that is no regular file can only be looked at, of which [`Section::whole`]
+/// tells: to open a pipe could take for ever, and to open a device can do something.
 fn open_file(from: impl AsFd, path: &Path) -> nix::Result<File> {
-    // To open a pipe could take for ever.
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let mode = fstatat(&from, path, AtFlags::empty())?.st_mode;
+    let is_file = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+    let access = if is_file { OFlag::O_RDONLY } else { OFlag::O_PATH };
+    // It may be another one by now.
+    let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     openat(from, path, flags, Mode::empty()).map(File::from)
 }
 

@@ -9,8 +9,8 @@ use crate::image::{Image, Magic};
 use crate::proto::{CoreEntry, PstreeEntry, TaskKobjIdsEntry};
 use crate::source::Images;
 
-/// The most pids that Linux has, `PID_MAX_LIMIT`.
-const MAX_PID: u32 = 4 << 20;
+/// The largest id that a task can have: `PID_MAX_LIMIT` is above it.
+const MAX_PID: u32 = (4 << 20) - 1;
 
 /// The most bytes of a name, `TASK_COMM_LEN` without the NUL at its end.
 const MAX_NAME: usize = 15;
@@ -34,6 +34,13 @@ pub struct Process {
     pub is_subreaper: bool,
     /// Its threads, without the first, which has the id of the process.
     pub threads: Vec<Thread>,
+}
+
+impl Process {
+    /// The ids of all its threads; that of the first is its own.
+    pub fn tids(&self) -> impl Iterator<Item = i32> + '_ {
+        std::iter::once(self.pid).chain(self.threads.iter().map(|thread| thread.tid))
+    }
 }
 
 /// A thread.

@@ -8,8 +8,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use criu_images::{Dump, Error, Images, Limit, Message, State};
+use criu_images::proto::{IpcDescEntry, IpcMsgEntry, IpcSemEntry, PstreeEntry};
+use criu_images::{Dump, Error, Images, Limit, Magic, Message, State};
 use tempfile::TempDir;
+use testing::images::Image;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dumps/container")
@@ -272,6 +274,38 @@ fn entries_that_make_no_sense() {
     }
 }
 
+/// Objects that no kernel has.
+#[test]
+fn objects_that_make_no_sense() {
+    let desc = IpcDescEntry { id: 5, ..IpcDescEntry::default() };
+    let queue = IpcMsgEntry { desc, qbytes: 16384, ..IpcMsgEntry::default() };
+    let queues = Image::new(Magic::Queues).entry(&queue).entry(&queue);
+    let error = damaged("ipcns-msg-10.img", |bytes| *bytes = queues.as_ref().to_vec());
+    assert!(error.ends_with(": id 5 is there twice"), "{error}");
+
+    let sets = |values: &[u16]| {
+        let nsems = values.len().try_into().unwrap();
+        let set = IpcSemEntry { desc, nsems };
+        let mut image = Image::new(Magic::Semaphores).entry(&set).as_ref().to_vec();
+        image.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        image.resize(image.len().next_multiple_of(8), 0);
+        damaged("ipcns-sem-10.img", |bytes| *bytes = image)
+    };
+    let error = sets(&[]);
+    assert!(error.ends_with(": set 5 has no semaphores"), "{error}");
+    let error = sets(&[0, 32768, 1, 2]);
+    assert!(error.ends_with(": set 5 has the value 32768"), "{error}");
+}
+
+#[test]
+fn ids_that_no_task_has() {
+    let tree = PstreeEntry { pid: 4 << 20, pgid: 1, sid: 1, ..PstreeEntry::default() };
+    let tree = Image::new(Magic::Pstree).entry(&tree);
+    let error = damaged("pstree.img", |bytes| *bytes = tree.as_ref().to_vec());
+    let expected = "process or thread 4194304, and there are none above 4194303";
+    assert!(error.ends_with(expected), "{error}");
+}
+
 #[test]
 fn pages_beyond_the_segment() {
     let error = damaged("ipcns-shm-10.img", |bytes| {
@@ -332,6 +366,11 @@ fn what_is_no_file() {
     let path = copy.path().join("pstree.img");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
+    let error = read(copy.path()).unwrap_err().to_string();
+    assert!(error.ends_with("pstree.img: this is no regular file"), "{error}");
+    // Nor is a device, to open which can do something.
+    fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &path).unwrap();
     let error = read(copy.path()).unwrap_err().to_string();
     assert!(error.ends_with("pstree.img: this is no regular file"), "{error}");
 }

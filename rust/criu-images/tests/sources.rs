@@ -269,6 +269,14 @@ fn an_archive_of_several_dumps() {
     check(&read_file(&archive.into_inner().unwrap()).unwrap());
 }
 
+#[test]
+fn a_dump_that_builds_on_itself() {
+    let mut archive = exported();
+    add_link(&mut archive, "checkpoint/parent", ".");
+    let archive = archive.into_inner().unwrap();
+    each_error(&archive, ": the links `parent` of its dumps lead in a circle");
+}
+
 /// To open a pipe could take for ever.
 #[test]
 fn a_pipe_is_no_archive() {

@@ -73,6 +73,8 @@ pub struct Process {
     pub session: i32,
     /// How it ended, as `wait(2)` tells it, if it did.
     pub ended: Option<i32>,
+    /// Whether it is stopped.
+    pub is_stopped: bool,
     /// Whether it is a subreaper.
     pub is_subreaper: bool,
     /// The id of another thread, or 0.
@@ -126,12 +128,17 @@ fn entry_of_tree(process: &Process) -> PstreeEntry {
 
 /// What is in the core of a process, and not in those of its other threads.
 fn task(process: &Process) -> TaskCoreEntry {
-    /// `TASK_ALIVE` and `TASK_DEAD` of CRIU.
+    /// `TASK_ALIVE`, `TASK_STOPPED` and `TASK_DEAD` of CRIU.
     const ALIVE: u32 = 1;
+    const STOPPED: u32 = 3;
     const DEAD: u32 = 6;
 
     TaskCoreEntry {
-        task_state: if process.ended.is_some() { DEAD } else { ALIVE },
+        task_state: match process {
+            Process { ended: Some(_), .. } => DEAD,
+            Process { is_stopped: true, .. } => STOPPED,
+            _ => ALIVE,
+        },
         exit_code: unsigned(process.ended.unwrap_or_default()),
         comm: b"task".to_vec(),
         child_subreaper: Some(process.is_subreaper),
