@@ -12,6 +12,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 use nextid::{IpcKind, Kind};
 
+use crate::failure::STATUSES;
+
 /// Create processes and System V IPC objects with chosen ids
 ///
 /// A kernel with CONFIG_NEXT_ID has a file /proc/self/next_id, to which a thread writes the ids of
@@ -25,24 +27,11 @@ pub struct Cli {
 
     /// Where the kernel has no next_id, use clone3's set_tid, ns_last_pid and the *_next_id sysctls
     ///
-    /// Other tasks may use up what the sysctls were told, or see an object that came out wrong for
-    /// a moment: it is then undone, and an error.
+    /// It is for run, msg, sem, shm and restore. Other tasks may use up what the sysctls were told,
+    /// or see an object that came out wrong for a moment: it is then undone, and an error.
     #[arg(long, global = true)]
     pub fallback: bool,
 }
-
-/// What each exit status says.
-pub const EXIT_STATUSES: [&str; 8] = [
-    "all is as asked",
-    "something else failed",
-    "the command line is wrong",
-    "this kernel does not support it",
-    "a capability is missing",
-    "an id is in use, or reserved",
-    "an id or a limit is out of range, there are more ids than pid namespaces, or an owner has
-no number in this user namespace",
-    "the images of a dump are damaged, or not understood",
-];
 
 /// What those of programs say.
 pub const EXIT_STATUSES_OF_PROGRAMS: &str = "\
@@ -51,10 +40,10 @@ executed or found, and with 128 + n where signal n ended it. A status from 1 to 
 either: if it is nextid's, there is a message on standard error.";
 
 fn exit_status() -> String {
-    let line = |(status, text): (usize, &&str)| {
+    let line = |(status, text): &(u8, &str)| {
         format!("  {status}    {}\n", text.replace('\n', "\n       "))
     };
-    let lines: String = EXIT_STATUSES.iter().enumerate().map(line).collect();
+    let lines: String = STATUSES.iter().map(line).collect();
     format!("Exit status:\n{lines}{EXIT_STATUSES_OF_PROGRAMS}")
 }
 
@@ -277,8 +266,8 @@ pub struct Restore {
     #[arg(long = "outer-pid", value_name = "PID=OUTER", value_parser = outer_pid)]
     pub outer_pids: Vec<OuterPids>,
 
-    /// Only show what would be restored, and what stands in the way: ids in use, limits, owners
-    /// that have no number in this user namespace
+    /// Only show what would be restored, and what stands in the way: a kernel without next_id, ids
+    /// in use, limits, owners that have no number in this user namespace
     #[arg(long)]
     pub dry_run: bool,
 
@@ -296,7 +285,7 @@ pub struct Restore {
 pub struct Reading {
     /// The folder or archive of the pre-dump that the dump builds on, if its link `parent` does not
     /// lead there; where that builds on another one, too, that one comes next
-    #[arg(long, value_name = "PRE-DUMP")]
+    #[arg(long, value_name = "PRE-DUMP", requires = "dump")]
     pub parent: Vec<PathBuf>,
 
     /// Use the current namespaces of these kinds, instead of new ones
@@ -304,7 +293,7 @@ pub struct Reading {
     /// pid: for a dump of a part of a pid namespace, as of a container of a pod. ipc: for IPC
     /// objects that others use, too; they get no namespace of their own, and its limits stay as
     /// they are.
-    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',')]
+    #[arg(long, value_name = "KIND", value_enum, value_delimiter = ',', requires = "dump")]
     pub join: Vec<Join>,
 }
 

@@ -5,12 +5,13 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nextid::{IpcKind, MessageQueue, NextId, Pids, SemaphoreSet, SharedMemory};
 use nix::unistd::{Pid, getpid};
 use serde::Serialize;
 
 use crate::cli::{self, Object, Run, Segment};
+use crate::failure::{self, Failure};
 use crate::program::{self, Program};
 use crate::{method, report, reserve};
 
@@ -18,7 +19,10 @@ use crate::{method, report, reserve};
 /// ended.
 pub fn run(fallback: bool, run: &Run) -> Result<ExitCode> {
     if let (Some(limit), Some(&pid)) = (run.above, run.pids.first()) {
-        ensure!(pid > limit, "--pid {pid} is not above {limit}");
+        if pid <= limit {
+            let text = format!("--pid {pid} is not above the limit that --above gives, {limit}");
+            return Err(Failure::new(failure::WRONG_COMMAND_LINE, text).into());
+        }
     }
     let program = Program::new(&run.command)?;
     let _held = run.above.map(|limit| reserve::pids_up_to(limit, fallback)).transpose()?;

@@ -1,106 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Exit statuses, as the help lists them.
+//! What keeps a command from being done, and the exit statuses that say so.
 
 use std::fmt;
 
-use nextid::{Action, Error, Holder};
+use nextid::{Action, Error, IpcKind};
 use nix::errno::Errno;
-use nix::unistd::getpid;
 
 pub const OTHER: u8 = 1;
+pub const WRONG_COMMAND_LINE: u8 = 2;
 pub const NOT_SUPPORTED: u8 = 3;
 pub const NOT_PERMITTED: u8 = 4;
 pub const IN_USE: u8 = 5;
 pub const OUT_OF_RANGE: u8 = 6;
 pub const BAD_IMAGES: u8 = 7;
 
-/// Ids that are in use, found before anything was made.
+/// What each exit status says, for the help and the man page.
+pub const STATUSES: [(u8, &str); 8] = [
+    (0, "all is as asked"),
+    (OTHER, "something else failed"),
+    (WRONG_COMMAND_LINE, "the command line is wrong"),
+    (NOT_SUPPORTED, "this kernel does not support it"),
+    (NOT_PERMITTED, "a capability is missing"),
+    (IN_USE, "an id is in use, or reserved"),
+    (
+        OUT_OF_RANGE,
+        "an id or a limit is out of range, there are more ids than pid namespaces, or an owner has
+no number in this user namespace",
+    ),
+    (BAD_IMAGES, "the images of a dump are damaged, or not understood"),
+];
+
+/// What this tool itself finds to be wrong.
 #[derive(Debug)]
-pub struct InUse(pub Vec<Holder>);
-
-impl fmt::Display for InUse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ids are in use, and nothing was made:")?;
-        for holder in &self.0 {
-            write!(f, "\n  {holder}")?;
-        }
-        let own = getpid().as_raw();
-        if self.0.iter().any(|holder| matches!(holder, Holder::Task { pid, .. } if *pid == own)) {
-            f.write_str(
-                "\nnextid itself is in the way. The shell that starts it can give it another id: \
-                 echo \"PID <free id>\" >/proc/self/next_id; nextid restore ...",
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for InUse {}
-
-/// Something else that stands in the way, found before anything was made.
-#[derive(Debug)]
-pub struct Hindrance {
+pub struct Failure {
     /// The exit status.
     pub status: u8,
     pub text: String,
 }
 
-impl fmt::Display for Hindrance {
+impl Failure {
+    pub fn new(status: u8, text: impl Into<String>) -> Self {
+        Self { status, text: text.into() }
+    }
+
+    /// A dump has what this tool does not know how to make.
+    pub fn not_understood(text: impl Into<String>) -> Self {
+        Self::new(BAD_IMAGES, text)
+    }
+}
+
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl std::error::Error for Hindrance {}
-
-/// A dump of what this tool does not know how to make.
-#[derive(Debug)]
-pub struct NotUnderstood(pub String);
-
-impl fmt::Display for NotUnderstood {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NotUnderstood {}
-
-/// A namespace that could not be made.
-#[derive(Debug)]
-pub struct NoNamespace {
-    pub kind: &'static str,
-    pub error: Errno,
-}
-
-impl fmt::Display for NoNamespace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot make {} namespace: {}", self.kind, self.error)?;
-        if self.error == Errno::EPERM {
-            f.write_str(
-                "; that takes CAP_SYS_ADMIN: be root, or run it by unshare --user --map-root-user",
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for NoNamespace {}
-
-/// What went wrong in a process that was being restored.
-#[derive(Debug)]
-pub struct Remote {
-    pub status: u8,
-    pub text: String,
-}
-
-impl fmt::Display for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; all that was made is undone", self.text)
-    }
-}
-
-impl std::error::Error for Remote {}
+impl std::error::Error for Failure {}
 
 /// The exit status for an `error` of the library.
 pub fn status_of(error: &Error) -> u8 {
@@ -121,19 +77,10 @@ pub fn status(error: &anyhow::Error) -> u8 {
         if let Some(error) = cause.downcast_ref::<Error>() {
             return status_of(error);
         }
-        if let Some(remote) = cause.downcast_ref::<Remote>() {
-            return remote.status;
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return failure.status;
         }
-        if let Some(hindrance) = cause.downcast_ref::<Hindrance>() {
-            return hindrance.status;
-        }
-        if let Some(NoNamespace { error: Errno::EPERM, .. }) = cause.downcast_ref() {
-            return NOT_PERMITTED;
-        }
-        if cause.is::<InUse>() {
-            return IN_USE;
-        }
-        if cause.is::<criu_images::Error>() || cause.is::<NotUnderstood>() {
+        if cause.is::<criu_images::Error>() {
             return BAD_IMAGES;
         }
     }
@@ -149,21 +96,24 @@ pub fn text(error: &anyhow::Error) -> String {
         cause.to_string() + &holders.collect::<String>()
     });
     let mut text = causes.collect::<Vec<_>>().join(": ");
-    if error.chain().any(is_limited) {
-        text += "; that many processes and threads are not allowed: see the limits pids.max of the \
-                 cgroup, ulimit -u (RLIMIT_NPROC) and kernel.threads-max";
+    if let Some(limits) = error.chain().find_map(limits_of) {
+        text.push_str("; there can be no more of them: see the limits ");
+        text.push_str(limits);
     }
     text
 }
 
-/// Whether a process or thread could not be made for want of room.
-fn is_limited(cause: &(dyn std::error::Error + 'static)) -> bool {
-    match cause.downcast_ref() {
-        Some(Error::System {
-            action: Action::Fork | Action::Spawn | Action::Thread,
-            source,
-            ..
-        }) => source.raw_os_error() == Some(Errno::EAGAIN as i32),
-        _ => false,
-    }
+/// The limits for what could not be made for want of room.
+fn limits_of(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let Some(Error::System { action, source, .. }) = cause.downcast_ref() else { return None };
+    Some(match (action, Errno::from_raw(source.raw_os_error()?)) {
+        (Action::Fork | Action::Spawn | Action::Thread, Errno::EAGAIN) => {
+            "pids.max of the cgroup, ulimit -u (RLIMIT_NPROC) and kernel.threads-max"
+        }
+        (Action::Create(IpcKind::MessageQueue), Errno::ENOSPC) => "kernel.msgmni",
+        (Action::Create(IpcKind::SemaphoreSet), Errno::ENOSPC) => "kernel.sem",
+        (Action::Create(IpcKind::SharedMemory), Errno::ENOSPC) => "kernel.shmmni and kernel.shmall",
+        (Action::OpenPty, Errno::ENOSPC) => "kernel.pty.max, and max= of the devpts",
+        _ => return None,
+    })
 }

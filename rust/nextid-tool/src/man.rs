@@ -8,7 +8,8 @@ use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::{Cli, EXIT_STATUSES, EXIT_STATUSES_OF_PROGRAMS};
+use crate::cli::{Cli, EXIT_STATUSES_OF_PROGRAMS};
+use crate::failure::STATUSES;
 
 /// The page of a command, or the one of all.
 pub fn page(command: Option<&str>) -> Result<Vec<u8>> {
@@ -46,7 +47,7 @@ fn render(command: Command, is_main: bool) -> Result<Vec<u8>> {
 
 fn exit_status(page: &mut Roff) {
     page.control("SH", ["EXIT STATUS"]);
-    for (status, text) in EXIT_STATUSES.iter().enumerate() {
+    for (status, text) in STATUSES {
         page.control("TP", ["4"]).text([roman(status.to_string())]);
         page.text([roman(text.replace('\n', " "))]);
     }

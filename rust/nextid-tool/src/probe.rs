@@ -22,6 +22,7 @@ use nix::sys::utsname::uname;
 use serde::Serialize;
 
 use crate::failure;
+use crate::reserve::LAST_PID;
 
 const YES: Style = AnsiColor::Green.on_default();
 const NO: Style = AnsiColor::Red.on_default();
@@ -154,13 +155,12 @@ fn own_ids() -> Result<Vec<i64>> {
 
 /// Writes what it says to the sysctl that threads take without the file.
 fn rewrite_last_pid() -> Result<()> {
-    let path = "/proc/sys/kernel/ns_last_pid";
-    let written = fs::read_to_string(path).and_then(|pid| fs::write(path, pid.trim()));
+    let written = fs::read_to_string(LAST_PID).and_then(|pid| fs::write(LAST_PID, pid.trim()));
     written.map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
             Error::NotPermitted { action: Action::Thread, ids: Ids::default() }.into()
         }
-        _ => anyhow!("cannot write {path}: {error}"),
+        _ => anyhow!("cannot write {LAST_PID}: {error}"),
     })
 }
 

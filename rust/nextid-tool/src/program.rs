@@ -7,10 +7,10 @@ use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitCode, ExitStatus};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::libc;
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::libc::{self, c_int};
+use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::report::{self, BAD};
@@ -51,27 +51,52 @@ impl<'a> Program<'a> {
     }
 }
 
-/// Waits until the program in process `child` ends, and returns how it ended.
+/// Waits until the program in process `child` ends, and returns how it ended. Who wants nextid to
+/// end wants the program to.
 pub fn wait(child: Pid) -> Result<ExitCode> {
     // As a shell does: what the terminal sends is for the program.
     for interrupt in [Signal::SIGINT, Signal::SIGQUIT] {
         // SAFETY: No handler is set.
         unsafe { signal(interrupt, SigHandler::SigIgn) }?;
     }
-    exit_code(child)
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD]);
+    signals.thread_block()?;
+    loop {
+        // First, as it may have ended before the signal was blocked.
+        if let Some(code) = reap(child, libc::WNOHANG)? {
+            return Ok(code);
+        }
+        match signals.wait()? {
+            Signal::SIGCHLD => {}
+            // It may have ended meanwhile.
+            signal => drop(kill(child, signal)),
+        }
+    }
 }
 
 /// Waits until `child` ends, and returns what a shell makes of how it ended.
 pub fn exit_code(child: Pid) -> Result<ExitCode> {
-    let mut status = 0;
-    // SAFETY: `status` is valid for a write of an `int`.
-    while unsafe { libc::waitpid(child.as_raw(), &raw mut status, 0) } < 0 {
-        let error = Errno::last();
-        ensure!(error == Errno::EINTR, "cannot wait for process {child}: {error}");
+    Ok(reap(child, 0)?.unwrap_or(ExitCode::FAILURE))
+}
+
+/// Waits for processes that have ended until one is `child`, and returns what a shell makes of how
+/// that ended. The first process of a pid namespace inherits others.
+fn reap(child: Pid, flags: c_int) -> Result<Option<ExitCode>> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is valid for a write of an `int`.
+        match Errno::result(unsafe { libc::waitpid(-1, &raw mut status, flags) }) {
+            Ok(0) => return Ok(None),
+            Ok(pid) if pid == child.as_raw() => {
+                let status = ExitStatus::from_raw(status);
+                let code = status.code().or(status.signal().map(|signal| 128 + signal));
+                let code = code.and_then(|code| u8::try_from(code).ok());
+                return Ok(Some(code.map_or(ExitCode::FAILURE, ExitCode::from)));
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => bail!("cannot wait for process {child}: {error}"),
+        }
     }
-    let status = ExitStatus::from_raw(status);
-    let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    Ok(code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Lets this process wait for children, and returns what it inherited: who ignores SIGCHLD, as a

@@ -42,6 +42,7 @@ pub fn printable(name: &str) -> String {
 #[serde(tag = "role", rename_all = "lowercase")]
 enum HolderView<'a> {
     Task { kind: &'a str, id: i64, pid: i32, name: &'a str },
+    Thread { kind: &'a str, id: i64, pid: i32, name: &'a str },
     Group { kind: &'a str, id: i64, pid: i32, name: &'a str },
     Session { kind: &'a str, id: i64, pid: i32, name: &'a str },
     Object { kind: &'a str, id: i64, object: i64, key: i32, uid: u32 },
@@ -56,6 +57,7 @@ impl<'a> HolderView<'a> {
         Some(match *holder {
             Holder::Task { id, role, pid, ref name } => match role {
                 Role::Task => Self::Task { kind: task, id, pid, name },
+                Role::Thread => Self::Thread { kind: task, id, pid, name },
                 Role::Group => Self::Group { kind: task, id, pid, name },
                 Role::Session => Self::Session { kind: task, id, pid, name },
                 _ => return None,

@@ -7,13 +7,16 @@ use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use criu_images::Dump;
+use criu_images::{Dump, Process};
 use nextid::{Error, Kind, Reservation};
 
 use crate::cli::{Join, Reserve};
 use crate::program::{self, Program};
 use crate::report::{self, NOTE};
 use crate::restore;
+
+/// The pid that the kernel chose last.
+pub const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 
 /// Holds the ids of `options` while their program runs, and returns how that ended.
 pub fn reserve(options: &Reserve) -> Result<ExitCode> {
@@ -27,8 +30,8 @@ pub fn reserve(options: &Reserve) -> Result<ExitCode> {
     }
     ensure!(
         !ids.is_empty(),
-        "nothing is to be reserved: the dump is restored in namespaces of its own, where nothing \
-         else is (but see --join)"
+        "nothing is to be reserved: what the dump has is restored in namespaces of its own, where \
+         nothing else is; --join pid or --join ipc says otherwise"
     );
     // One that is told twice is meant once.
     let lists = Kind::ALL.map(|kind| {
@@ -48,10 +51,7 @@ fn pids(dump: &Dump) -> BTreeSet<i32> {
     if dump.own_pid_namespace {
         return BTreeSet::new();
     }
-    let tasks = dump
-        .processes
-        .iter()
-        .flat_map(|process| process.threads.iter().map(|it| it.tid).chain([process.pid]));
+    let tasks = dump.processes.iter().flat_map(Process::tids);
     // Those of the first process are those of who restores it, where nothing in the tree leads
     // them.
     let outer = [0, first.group, first.session];
@@ -64,6 +64,9 @@ pub fn pids_up_to(limit: i64, fallback: bool) -> Result<Option<Reservation>> {
     // Nothing gets 1.
     let held = match Reservation::of_free_pids(2..=limit) {
         Err(Error::NotSupported(_)) if fallback => raise_last_pid(limit).map(|()| None),
+        held @ Err(Error::NotSupported(_)) => {
+            held.map(Some).context("without --fallback, this takes reservations")
+        }
         held => held.map(Some).map_err(Into::into),
     };
     let held = held.with_context(|| format!("cannot keep to ids above {limit}"))?;
@@ -78,20 +81,18 @@ pub fn pids_up_to(limit: i64, fallback: bool) -> Result<Option<Reservation>> {
 
 /// Has the kernel choose the next pids above `pid`, unless it is there already.
 pub fn raise_last_pid(pid: i64) -> Result<()> {
-    const PATH: &str = "/proc/sys/kernel/ns_last_pid";
-
-    let last = fs::read_to_string(PATH).with_context(|| format!("cannot read {PATH}"))?;
-    let last: i64 = last.trim().parse().with_context(|| format!("{PATH} is no number"))?;
+    let last = fs::read_to_string(LAST_PID).with_context(|| format!("cannot read {LAST_PID}"))?;
+    let last: i64 = last.trim().parse().with_context(|| format!("{LAST_PID} is no number"))?;
     if last < pid {
-        fs::write(PATH, pid.to_string())
-            .with_context(|| format!("cannot write {pid} to {PATH}"))?;
+        fs::write(LAST_PID, pid.to_string())
+            .with_context(|| format!("cannot write {pid} to {LAST_PID}"))?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use criu_images::{Process, Thread};
+    use criu_images::Thread;
 
     use super::*;
     use crate::sample::{self, process};

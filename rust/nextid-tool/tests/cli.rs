@@ -45,6 +45,8 @@ fn main() -> ExitCode {
         test("run_out_of_range", root, run_out_of_range),
         test("run_without_privilege", root, run_without_privilege),
         test("run_as_first_process", root, run_as_first_process),
+        test("run_reaps_orphans", root, run_reaps_orphans),
+        test("run_forwards_signals", root, run_forwards_signals),
         test("run_above_a_limit", root, run_above_a_limit),
         test("run_above_a_limit_for_good", root.or(no_reservations), run_above_a_limit_for_good),
         test("ipc_objects", root, ipc_objects),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         test("restore_above_pid_max", root.or(no_pid_max()), restore_above_pid_max),
         test("restore_damaged_pages", root, restore_damaged_pages),
         test("restore_orphans", root, restore_orphans),
+        test("restore_a_stopped_init", root, restore_a_stopped_init),
         test("restore_a_stopped_job", root, restore_a_stopped_job),
         test(
             "restore_a_group_that_is_led_from_below",
@@ -169,12 +172,7 @@ fn run_gives_the_pid() -> Outcome {
 fn run_with_sigchld_ignored() -> Outcome {
     let run = |program: &[&str]| {
         let mut run = command(&format!("run --pid {} --", free_pid()));
-        // SAFETY: It is a system call and no more.
-        unsafe {
-            run.args(program)
-                .pre_exec(|| Ok(signal(Signal::SIGCHLD, SigHandler::SigIgn).map(drop)?));
-        }
-        run.output()
+        ignoring_sigchld(run.args(program)).output()
     };
     expect(&run(&["sh", "-c", "exit 7"])?, 7, "")?;
     // What it starts inherits it all the same.
@@ -237,6 +235,31 @@ fn run_as_first_process() -> Outcome {
     let pid = free_pid() + 1000;
     let ids = printed_ids(&run_script(pid, OWN_AND_CHILD)?)?;
     ensure(ids.len() == 2 && ids[0] == pid && ids[1] < pid, ids)
+}
+
+/// As the first process of a namespace it looks after orphans.
+fn run_reaps_orphans() -> Outcome {
+    const SCRIPT: &str =
+        "orphan=$(sh -c 'sh -c : & echo $!'); while [ -e /proc/$orphan ]; do :; done";
+
+    let mut first = Command::new("timeout");
+    first.args(["60", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", NEXTID]);
+    first.args(["--fallback", "run", "--pid", "1000", "--", "sh", "-c", SCRIPT]);
+    expect(&first.output()?, 0, "")
+}
+
+/// What is to end nextid ends the program.
+fn run_forwards_signals() -> Outcome {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let mut run = command(&format!("run --pid {} -- sh -c", free_pid()));
+        run.arg("trap 'exit 9' TERM HUP; echo; while :; do sleep 0.01; done");
+        let mut run = run.stdout(Stdio::piped()).spawn()?;
+        wait_for_line(&mut run)?;
+        kill(Pid::from_raw(run.id().try_into()?), signal)?;
+        let status = run.wait()?;
+        ensure(status.code() == Some(9), status)?;
+    }
+    Ok(())
 }
 
 fn run_above_a_limit() -> Outcome {
@@ -359,6 +382,8 @@ fn reserve_the_ids_of_a_dump() -> Outcome {
     let mut hold = command("reserve");
     let output = hold.arg(&folder).args(["--", "true"]).output()?;
     expect_error(&output, 1, "nothing is to be reserved")?;
+    let output = nextid("reserve --pid 31001 --join pid -- true");
+    expect_error(&output, 2, "required arguments were not provided")?;
     // In the current IPC namespace.
     let mut hold = command("reserve --join ipc");
     let output =
@@ -459,8 +484,13 @@ fn probe_without_privilege() -> Outcome {
 }
 
 fn without_next_id() -> Outcome {
+    let message = "this kernel is built without CONFIG_NEXT_ID";
     let output = Command::new(NEXTID).args(["run", "--pid", "22000", "--", "true"]).output()?;
-    expect_error(&output, 3, "this kernel is built without CONFIG_NEXT_ID")
+    expect_error(&output, 3, message)?;
+    let mut dry_run = Command::new(NEXTID);
+    let output = dry_run.args(["restore", "--dry-run"]).arg(dump("container")).output()?;
+    expect_error(&output, 3, message)?;
+    ensure(output.stdout.starts_with(b"process "), &output)
 }
 
 fn dump(name: &str) -> PathBuf {
@@ -685,8 +715,10 @@ fn restore_into_an_ipc_namespace() -> Outcome {
         check_contents()?;
         // A second time, what is there is in the way.
         let output = restore_joined("--dry-run").output()?;
-        let in_use = json_of(&output)?["in_use"].as_array().map_or(0, Vec::len);
+        let json = json_of(&output)?;
+        let in_use = json["in_use"].as_array().map_or(0, Vec::len);
         ensure(output.status.code() == Some(5) && in_use == 4, &output)?;
+        ensure(json["own_ipc_namespace"] == false, &output)?;
         let message = "the index of 0 is in use by message queue 0 (key 0x00001234, owner 0)";
         expect_error(&restore_joined("--detach").output()?, 5, message)?;
         // Objects outlive processes.
@@ -732,6 +764,13 @@ fn restore_into_an_ipc_namespace_in_vain() -> Outcome {
             fs::write(path, before)?;
             empty()?;
         }
+
+        let forced = "/proc/sys/kernel/shm_rmid_forced";
+        fs::write(forced, "1")?;
+        let message = "kernel.shm_rmid_forced is set in this IPC namespace";
+        expect_error(&restore_joined("--detach").output()?, 1, message)?;
+        fs::write(forced, "0")?;
+        empty()?;
 
         expect(&nextid("sem --id 98400 --key 0x99"), 0, "98400\n")?;
         let message = "keys are in use, and nothing was made:\n  0x00000099 is the key of semaphore \
@@ -942,6 +981,23 @@ fn restore_orphans() -> Outcome {
     )
 }
 
+/// Nothing inside of a pid namespace can stop its first process.
+fn restore_a_stopped_init() -> Outcome {
+    let init = |session| images::Process {
+        pid: 1,
+        group: session,
+        session,
+        is_stopped: true,
+        ..images::Process::default()
+    };
+    let folder = TempDir::new()?;
+    images::write_tree(folder.path(), &[init(1)])?;
+    expect_tree(&Restored::new(folder.path())?, &["1 of 0 in 1 1: task T"])?;
+    images::write_tree(folder.path(), &[init(0)])?;
+    let output = command("restore --detach").arg(folder.path()).output()?;
+    expect_error(&output, 1, "run nextid without --detach")
+}
+
 /// A job of a shell, which is in the session of `nextid`: the end of `nextid` orphans its process
 /// group, and the kernel sends SIGHUP to a group that is orphaned while one of it is stopped.
 fn restore_a_stopped_job() -> Outcome {
@@ -1142,17 +1198,25 @@ fn restore_in_a_user_namespace() -> Outcome {
 fn restore_with_inherited_signals() -> Outcome {
     // The zombie was ended by SIGTERM.
     let copy = damaged("container", "core-48.img", b"\x80\x06", b"\x8f\x00")?;
-    let mut command = command("restore --detach --json");
-    // SAFETY: Both are system calls and no more.
+    let mut restore = command("restore --detach --json");
+    ignoring_sigchld(restore.arg(copy.path()));
+    // SAFETY: It is a system call and no more.
     unsafe {
-        command.arg(copy.path()).pre_exec(|| {
-            signal(Signal::SIGCHLD, SigHandler::SigIgn)?;
-            Ok(SigSet::from(Signal::SIGTERM).thread_block()?)
-        });
+        restore.pre_exec(|| Ok(SigSet::from(Signal::SIGTERM).thread_block()?));
     }
-    let restored = Restored::by(&mut command)?;
+    let restored = Restored::by(&mut restore)?;
     let status = restored.status_of_zombie("48")?;
-    ensure(status == Signal::SIGTERM as i32, status)
+    ensure(status == Signal::SIGTERM as i32, status)?;
+    // Whether processes dump core here is tried before that.
+    let copy = damaged("container", "core-48.img", b"\x80\x06", b"\x8b\x01")?;
+    let output = ignoring_sigchld(command("restore --dry-run").arg(copy.path())).output()?;
+    ensure(!String::from_utf8_lossy(&output.stderr).contains("cannot wait"), output)
+}
+
+/// Lets a command inherit that SIGCHLD is ignored.
+fn ignoring_sigchld(command: &mut Command) -> &mut Command {
+    // SAFETY: It is a system call and no more.
+    unsafe { command.pre_exec(|| Ok(signal(Signal::SIGCHLD, SigHandler::SigIgn).map(drop)?)) }
 }
 
 fn restore_ends_with_nextid() -> Outcome {
@@ -1299,7 +1363,7 @@ fn restore_random_trees() -> Outcome {
                 session: task.session,
                 ended: task.is_zombie.then_some(pid << 8 & 0xff00),
                 is_subreaper: task.is_subreaper,
-                thread: 0,
+                ..images::Process::default()
             }
         };
         let processes: Vec<images::Process> = pids.iter().map(process).collect();
@@ -1464,8 +1528,27 @@ fn restore_with_outer_pids() -> Outcome {
     let restored = Restored::by(command(&option).arg(folder.path()))?;
     let statuses = restored.statuses()?;
     ensure(statuses.get(&outer).is_some_and(|it| last(it, "NSpid") == "7"), &statuses)?;
-    let output = command("restore --outer-pid 8=9").arg(folder.path()).output()?;
-    expect_error(&output, 1, "the dump has no process or thread 8")
+    for (option, status, message) in [
+        ("--outer-pid 8=9", 2, "the dump has no process or thread 8"),
+        ("--outer-pid 7=9 --outer-pid 7=10", 2, "it is given twice for 7"),
+        ("--dry-run --outer-pid 7=4194304", 6, "and one is not: 4194304"),
+        (&format!("--dry-run --outer-pid 7={}", ["9"; 40].join(",")), 6, "7 40 ids further out"),
+    ] {
+        let output = command(&format!("restore {option}")).arg(folder.path()).output()?;
+        expect_error(&output, status, message)?;
+    }
+    // That of a thread, where the kernel can be told.
+    drop(restored);
+    let outer = free_pid();
+    let option = format!("restore --detach --json --outer-pid 44={outer}");
+    let mut restore = command(&option);
+    restore.arg(dump("container"));
+    if !has_next_id() {
+        return expect_error(&restore.output()?, 3, "");
+    }
+    let restored = Restored::by(&mut restore)?;
+    let thread = read_lossy(&Path::new("/proc").join(outer.to_string()).join("status"))?;
+    ensure(last(&thread, "NSpid") == "44", (restored.first, thread))
 }
 
 /// It moves out of the way of a dump that has its id.

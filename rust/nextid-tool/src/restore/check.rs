@@ -6,39 +6,68 @@ use std::collections::BTreeSet;
 use std::{fmt, fs};
 
 use anyhow::{Context, Error, Result};
-use criu_images::{Dump, Ipc, Permissions};
+use criu_images::{Dump, Ipc, Permissions, State};
+use nextid::Status;
 use nix::sys::utsname::uname;
+use nix::unistd::getpid;
 
-use super::ipc::{self, Namespace};
+use super::ipc::{self, Place};
 use super::plan::Plan;
 use super::{ending, huge_pages};
-use crate::failure::{self, Hindrance};
+use crate::failure::{self, Failure};
 
 /// What stands in the way of making `plan` of `dump`, but for ids in use.
-pub fn hindrances(dump: &Dump, plan: &Plan, namespace: Namespace) -> Result<Vec<Error>> {
+pub fn hindrances(dump: &Dump, plan: &Plan, place: Place) -> Result<Vec<Error>> {
     let mut found: Vec<Error> = Vec::new();
     found.extend(pid_max(dump, plan)?.map(Error::new));
+    found.extend(levels(dump, plan)?.map(Error::new));
     found.extend(ending::hindrance(dump)?.map(Error::new));
     let Some(ipc) = &dump.ipc else { return Ok(found) };
     found.extend(owners(dump, ipc)?.map(Error::new));
-    if namespace == Namespace::Current {
+    if place == Place::Current {
         found.extend(ipc::exceeded_limits(ipc)?.into_iter().map(Error::new));
         found.extend(ipc::keys_in_use(ipc)?.map(Error::new));
+        found.extend(ipc::forced_removal(ipc)?.map(Error::new));
     }
     found.extend(huge_pages::hindrances(ipc).into_iter().map(Error::new));
     found.extend(ipc.segments.iter().filter_map(|segment| Some(segment.check().err()?.into())));
     Ok(found)
 }
 
+/// Why nextid cannot leave the tree of `dump` running.
+pub fn detaching(dump: &Dump) -> Option<Failure> {
+    if getpid().as_raw() == 1 {
+        return Some(Failure::new(
+            failure::OTHER,
+            "nextid is the first process of its pid namespace, all of which ends with it: run it \
+             without --detach, or below an init",
+        ));
+    }
+    // The kernel lets stopped processes go on when the end of their parent orphans their group.
+    let first = &dump.processes[0];
+    let stopped_init = dump.own_pid_namespace && first.state == State::Stopped;
+    (stopped_init && first.session != first.pid).then(|| {
+        Failure::new(
+            failure::OTHER,
+            "process 1 of the dump is stopped, and in the session of who restores it, at whose end \
+             the kernel lets it go on: run nextid without --detach",
+        )
+    })
+}
+
 /// The ids that are too large.
-fn pid_max(dump: &Dump, plan: &Plan) -> Result<Option<Hindrance>> {
-    if dump.own_pid_namespace && has_limit_of_its_own() {
+fn pid_max(dump: &Dump, plan: &Plan) -> Result<Option<Failure>> {
+    let mut ids = plan.outer_ids(dump);
+    if !dump.own_pid_namespace || !has_limit_of_its_own() {
+        ids.extend(plan.ids(dump));
+    }
+    if ids.is_empty() {
         return Ok(None);
     }
     let limit = fs::read_to_string("/proc/sys/kernel/pid_max").context("cannot read pid_max")?;
     let limit: i64 = limit.trim().parse().context("kernel.pid_max is no number")?;
-    let ids: BTreeSet<i64> = plan.ids(dump).into_iter().filter(|&id| id >= limit).collect();
-    Ok(ids.last().map(|last| Hindrance {
+    let ids: BTreeSet<i64> = ids.into_iter().filter(|&id| id >= limit).collect();
+    Ok(ids.last().map(|last| Failure {
         status: failure::OUT_OF_RANGE,
         text: format!(
             "ids must be below kernel.pid_max, which is {limit}, and {} not: {}; \
@@ -47,6 +76,25 @@ fn pid_max(dump: &Dump, plan: &Plan) -> Result<Option<Hindrance>> {
             list(&ids),
             last + 1
         ),
+    }))
+}
+
+/// Ids further out than there are pid namespaces.
+fn levels(dump: &Dump, plan: &Plan) -> Result<Option<Failure>> {
+    let Some((pid, outer)) = plan.outer.iter().max_by_key(|(_, outer)| outer.len()) else {
+        return Ok(None);
+    };
+    let own = Status::read("/proc/thread-self").context("cannot read /proc/thread-self/status")?;
+    let around = own.ids("NSpid").len() - usize::from(!dump.own_pid_namespace);
+    Ok((outer.len() > around).then(|| {
+        Failure::new(
+            failure::OUT_OF_RANGE,
+            format!(
+                "--outer-pid gives {pid} {} ids further out, and there are {around} pid namespaces \
+                 around that of the tree, as far as /proc shows",
+                outer.len()
+            ),
+        )
     }))
 }
 
@@ -74,13 +122,13 @@ fn list<T: ToString>(items: &BTreeSet<T>) -> String {
 }
 
 /// The owners of objects that are nobody here: a number means what it means in a user namespace.
-fn owners(dump: &Dump, ipc: &Ipc) -> Result<Option<Hindrance>> {
+fn owners(dump: &Dump, ipc: &Ipc) -> Result<Option<Failure>> {
     let objects: Vec<Permissions> = ipc::objects(ipc).map(|(_, it)| it).collect();
     if objects.is_empty() {
         return Ok(None);
     }
     let (users, groups) = (Map::read("uid_map")?, Map::read("gid_map")?);
-    let hindrance = |text| Ok(Some(Hindrance { status: failure::OUT_OF_RANGE, text }));
+    let hindrance = |text| Ok(Some(Failure { status: failure::OUT_OF_RANGE, text }));
     if dump.own_user_namespace && users.is_initial() {
         return hindrance(
             "the dump has a user namespace of its own, which says who owns its IPC objects, and \

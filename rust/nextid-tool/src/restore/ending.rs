@@ -16,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{ForkResult, chdir, chroot, fork, getpid};
 use tempfile::TempDir;
 
-use crate::failure::{Hindrance, OTHER};
+use crate::failure::{Failure, OTHER};
 
 /// What is set in a status where core was dumped.
 const CORE: c_int = 0x80;
@@ -58,7 +58,7 @@ fn dumped_core(dump: &Dump) -> Option<i32> {
 }
 
 /// Checks that processes dump core here, if one of `dump` did.
-pub fn hindrance(dump: &Dump) -> Result<Option<Hindrance>> {
+pub fn hindrance(dump: &Dump) -> Result<Option<Failure>> {
     let Some(pid) = dumped_core(dump) else { return Ok(None) };
     // A program that collects cores does, and one more is not for it.
     if core_pattern()?.starts_with(['|', '@']) {
@@ -74,7 +74,7 @@ pub fn hindrance(dump: &Dump) -> Result<Option<Hindrance>> {
         }
         ForkResult::Parent { child } => wait_to_end(child.as_raw(), 0)?,
     };
-    Ok((status & CORE == 0).then(|| Hindrance {
+    Ok((status & CORE == 0).then(|| Failure {
         status: OTHER,
         text: format!(
             "process {pid} dumped core when it ended, and here a process that tries does not: see \

@@ -9,19 +9,19 @@ use std::path::PathBuf;
 use criu_images::{Ipc, Segment};
 use nix::libc;
 
-use crate::failure::{self, Hindrance};
+use crate::failure::{self, Failure};
 
 /// Which bits of the flags of a segment tell the size of its pages: its logarithm.
 const SIZE: i32 = libc::MAP_HUGE_MASK << libc::MAP_HUGE_SHIFT;
 
 /// What is missing for the segments with huge pages.
-pub fn hindrances(ipc: &Ipc) -> Vec<Hindrance> {
+pub fn hindrances(ipc: &Ipc) -> Vec<Failure> {
     let mut needed: BTreeMap<u64, u64> = BTreeMap::new();
     for segment in ipc.segments.iter().filter(|segment| segment.huge_pages != 0) {
         match size(segment) {
             Some(size) => *needed.entry(size).or_default() += segment.size.div_ceil(size),
             None => {
-                return vec![Hindrance {
+                return vec![Failure {
                     status: failure::BAD_IMAGES,
                     text: format!(
                         "segment {} has huge pages of no kind that is known: {:#o}",
@@ -53,14 +53,14 @@ fn default_size() -> Option<u64> {
 }
 
 /// What is missing where `needed` pages of `size` bytes are.
-fn missing(size: u64, needed: u64) -> Option<Hindrance> {
+fn missing(size: u64, needed: u64) -> Option<Failure> {
     let kilobytes = size >> 10;
     let folder = PathBuf::from(format!("/sys/kernel/mm/hugepages/hugepages-{kilobytes}kB"));
     let count = |file: &str| -> Option<u64> {
         fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok()
     };
     let Some(free) = count("free_hugepages") else {
-        return Some(Hindrance {
+        return Some(Failure {
             status: failure::NOT_SUPPORTED,
             text: format!(
                 "segments of the dump have huge pages of {kilobytes} KiB, and this kernel has none"
@@ -71,7 +71,7 @@ fn missing(size: u64, needed: u64) -> Option<Hindrance> {
     // Those that others have reserved are free still; some may come when they are needed.
     let more = count("nr_overcommit_hugepages").saturating_sub(count("surplus_hugepages"));
     let available = free.saturating_sub(count("resv_hugepages")) + more;
-    (available < needed).then(|| Hindrance {
+    (available < needed).then(|| Failure {
         status: failure::OTHER,
         text: format!(
             "segments of the dump take {needed} huge pages of {kilobytes} KiB, and {available} are \

@@ -13,11 +13,11 @@ use nextid::{Holder, IpcKind, NextId, holders};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
 
-use crate::failure::{self, Hindrance, NotUnderstood};
+use crate::failure::{self, Failure};
 
 /// Which IPC namespace objects are made in.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Namespace {
+pub enum Place {
     /// One of their own.
     New,
     /// The one that this process is in, which others use, too.
@@ -84,10 +84,10 @@ impl Attachment<'_> {
 pub fn restore<'a>(
     next: &mut NextId,
     ipc: &'a Ipc,
-    namespace: Namespace,
+    place: Place,
     progress: impl Fn(),
 ) -> Result<Objects<'a>> {
-    let is_new = namespace == Namespace::New;
+    let is_new = place == Place::New;
     for (dumped, needed) in ipc.limits.iter().zip(&ipc.needed_limits()).filter(|_| is_new) {
         set_limit(dumped, u64::max)?;
         set_limit(needed, u64::max)?;
@@ -141,7 +141,7 @@ pub fn in_use(ipc: &Ipc) -> Vec<Holder> {
 
 /// The limits of the current namespace that do not allow for the objects of `ipc` in addition to
 /// those that are there.
-pub fn exceeded_limits(ipc: &Ipc) -> Result<Vec<Hindrance>> {
+pub fn exceeded_limits(ipc: &Ipc) -> Result<Vec<Failure>> {
     let queues = List::read(IpcKind::MessageQueue)?;
     let (sets, segments) = (List::read(IpcKind::SemaphoreSet)?, List::read(IpcKind::SharedMemory)?);
     let pages = segments.column("size").map(|size| size.div_ceil(criu_images::PAGE_SIZE)).sum();
@@ -161,7 +161,7 @@ pub fn exceeded_limits(ipc: &Ipc) -> Result<Vec<Hindrance>> {
         if needed.iter().zip(&now).any(|(needed, now)| needed > now) {
             let text =
                 |values: &[u64]| values.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
-            exceeded.push(Hindrance {
+            exceeded.push(Failure {
                 status: failure::OUT_OF_RANGE,
                 text: format!(
                     "kernel.{name} is {} in this IPC namespace, and {} is needed: raise it",
@@ -175,7 +175,7 @@ pub fn exceeded_limits(ipc: &Ipc) -> Result<Vec<Hindrance>> {
 }
 
 /// The keys of `ipc` that objects in the current namespace have.
-pub fn keys_in_use(ipc: &Ipc) -> Result<Option<Hindrance>> {
+pub fn keys_in_use(ipc: &Ipc) -> Result<Option<Failure>> {
     let mut used = HashMap::new();
     for kind in IpcKind::ALL {
         used.extend(List::read(kind)?.keys().map(|(key, id)| ((kind, key), id)));
@@ -185,10 +185,26 @@ pub fn keys_in_use(ipc: &Ipc) -> Result<Option<Hindrance>> {
         Some(format!("\n  {:#010x} is the key of {kind} {id}", it.key))
     };
     let taken: String = objects(ipc).filter_map(has_key).collect();
-    Ok((!taken.is_empty()).then(|| Hindrance {
+    Ok((!taken.is_empty()).then(|| Failure {
         status: failure::IN_USE,
         text: format!("keys are in use, and nothing was made:{taken}"),
     }))
+}
+
+/// Whether the current namespace removes segments as soon as no process has them attached, so that
+/// they would be gone before anything can attach them.
+pub fn forced_removal(ipc: &Ipc) -> Result<Option<Failure>> {
+    const NAME: &str = "shm_rmid_forced";
+
+    let has_segments = ipc.segments.iter().any(|segment| !segment.removed);
+    if !has_segments || limit_here(NAME)? == [0] {
+        return Ok(None);
+    }
+    let text = format!(
+        "kernel.{NAME} is set in this IPC namespace, where a segment is gone when no process has it \
+         attached: set it to 0"
+    );
+    Ok(Some(Failure::new(failure::OTHER, text)))
 }
 
 /// The objects of a kind in the current namespace.
@@ -290,8 +306,9 @@ fn fill_queue(queue: &MessageQueue) -> Result<()> {
 
 fn create_semaphores(next: &mut NextId, set: &SemaphoreSet) -> Result<()> {
     let Permissions { id, key, mode, .. } = set.permissions;
-    let count = u16::try_from(set.values.len())
-        .map_err(|_| NotUnderstood(format!("set {id} has {} semaphores", set.values.len())))?;
+    let count = u16::try_from(set.values.len()).map_err(|_| {
+        Failure::not_understood(format!("set {id} has {} semaphores", set.values.len()))
+    })?;
     next.arm(nextid::SemaphoreSet(id.into()))?.create(key, count, mode)?;
     Ok(())
 }
@@ -320,8 +337,11 @@ fn create_segment(next: &mut NextId, segment: &Segment) -> Result<()> {
     if segment.huge_pages == 0 {
         armed.create(key, size, mode)?;
     } else {
-        armed.create_with_flags(key, size, mode, segment.huge_pages).with_context(|| {
-            format!("segment {id} has huge pages: that takes CAP_IPC_LOCK or vm.hugetlb_shm_group")
+        let created = armed.create_with_flags(key, size, mode, segment.huge_pages);
+        let refused = matches!(created, Err(nextid::Error::NotPermitted { .. }));
+        created.with_context(|| {
+            let takes = ": that takes CAP_IPC_LOCK or vm.hugetlb_shm_group";
+            format!("segment {id} has huge pages{}", if refused { takes } else { "" })
         })?;
     }
     Ok(())

@@ -15,6 +15,8 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, ensure};
 use criu_images::{Dump, State};
@@ -23,10 +25,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::CloneFlags;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill, raise};
-use nix::sys::wait::{Id as WaitId, WaitPidFlag, wait, waitid, waitpid};
+use nix::sys::wait::{Id as WaitId, WaitPidFlag, WaitStatus, wait, waitid, waitpid};
 use nix::unistd::{self, Pid};
 
 use super::ending::{self, Cores};
@@ -34,8 +35,7 @@ use super::ipc::Attachment;
 use super::namespace;
 use super::plan::{Node, Plan, Step};
 use super::thread;
-use crate::failure::{self, Remote};
-use crate::program;
+use crate::failure::{self, Failure};
 
 /// How long no process may report anything, in milliseconds.
 const REPORT_TIMEOUT: u16 = 60_000;
@@ -54,9 +54,8 @@ pub fn make<'a>(
 ) -> Result<Tree<'a>> {
     let (reports, report) = pipe()?;
     let ((even_barrier, even_release), (odd_barrier, odd_release)) = (pipe()?, pipe()?);
-    program::reset_sigchld()?;
     if dump.own_pid_namespace {
-        namespace::enter_new("a pid", CloneFlags::CLONE_NEWPID)?;
+        namespace::enter_new_pid()?;
     } else {
         // What is left of a tree whose first process is gone is to be found: see `Tree::drop()`.
         prctl::set_child_subreaper(true)?;
@@ -103,6 +102,9 @@ impl Tree<'_> {
     /// Lets it stay.
     pub fn keep(self) -> Result<()> {
         prctl::set_child_subreaper(false)?;
+        if is_stopped_init(self.dump, 0) {
+            kill(self.first, Signal::SIGSTOP)?;
+        }
         std::mem::forget(self);
         Ok(())
     }
@@ -112,14 +114,12 @@ impl Drop for Tree<'_> {
     /// Where it was not complete, the pipes of the barriers are closed, so that its processes also
     /// end by themselves, but for one that hangs.
     fn drop(&mut self) {
-        // The kernel does not end a pid namespace as long as an id in it is in use, and one is
-        // while its first process is in the group of another.
-        let _ = unistd::setpgid(self.first, unistd::getpgrp());
-        kill_and_wait(self.first);
         if self.dump.own_pid_namespace {
-            // The kernel has ended all others with it.
+            // The kernel ends all others with it.
+            kill_init_and_wait(self.first);
             return;
         }
+        kill_and_wait(self.first);
         // A process whose parent has ended becomes a child of this one: where no child is left,
         // nothing is. As long as a child is not waited for, its id is nobody else's: no other
         // process is killed.
@@ -146,6 +146,19 @@ fn kill_and_wait(child: Pid) {
     // It may have ended by itself.
     let _ = kill(child, Signal::SIGKILL);
     let _ = waitpid(child, None);
+}
+
+/// Kills a child that is the first process of a pid namespace, and waits until that is gone.
+///
+/// The kernel does not end a pid namespace as long as an id in it is in use, and one is while its
+/// first process is in the group of another, which it may have joined at the last moment.
+fn kill_init_and_wait(first: Pid) {
+    // It may have ended by itself.
+    let _ = kill(first, Signal::SIGKILL);
+    while waitpid(first, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive) {
+        let _ = unistd::setpgid(first, unistd::getpgrp());
+        sleep(Duration::from_millis(1));
+    }
 }
 
 /// Leads all processes through their steps.
@@ -178,6 +191,12 @@ fn is_zombie(dump: &Dump, place: usize) -> bool {
     matches!(dump.processes[place].state, State::Zombie { .. })
 }
 
+/// Whether the process at `place` is stopped, and the first of a pid namespace: nothing inside of
+/// that can stop it.
+fn is_stopped_init(dump: &Dump, place: usize) -> bool {
+    place == 0 && dump.own_pid_namespace && dump.processes[0].state == State::Stopped
+}
+
 /// Waits for a report.
 fn receive_report(reports: &mut BufReader<File>) -> Result<()> {
     if reports.buffer().is_empty() {
@@ -194,7 +213,7 @@ fn receive_report(reports: &mut BufReader<File>) -> Result<()> {
         None => Ok(()),
         Some((status, text)) => {
             let status = status.parse().unwrap_or(failure::OTHER);
-            Err(Remote { status, text: text.to_owned() }.into())
+            Err(Failure::new(status, format!("{text}; all that was made is undone")).into())
         }
     }
 }
@@ -411,7 +430,7 @@ impl Shared<'_> {
             }
             Some(_) => {}
         }
-        let stops = process.state == State::Stopped;
+        let stops = process.state == State::Stopped && !is_stopped_init(self.dump, place);
         if let (true, Some(restorer)) = (stops, &self.restorer) {
             // Its end may orphan their process group, and if any process of that is stopped by
             // then, the kernel sends SIGHUP to all.
@@ -474,10 +493,7 @@ fn pipe() -> Result<(File, File)> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use nix::fcntl::{FcntlArg, fcntl};
-    use nix::sys::wait::WaitStatus;
     use nix::unistd::ForkResult;
 
     use super::*;

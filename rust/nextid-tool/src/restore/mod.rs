@@ -10,36 +10,32 @@ mod lineage;
 mod make;
 #[cfg(test)]
 mod model;
+mod moving;
 mod namespace;
 mod plan;
+mod survey;
 mod thread;
 mod view;
 
 use std::cell::Cell;
 use std::fs;
-use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result};
 use criu_images::{Dump, Images, Problem};
 use indicatif::{ProgressBar, ProgressStyle};
-use nextid::{Holder, Kind, Pids, Reservation, holders};
-use nix::sched::CloneFlags;
-use nix::sys::signal::kill;
-use nix::unistd::{getpid, setsid};
+use nextid::NextId;
 
-use crate::cli::{Join, OuterPids, Reading, Restore};
-use crate::failure::{self, Hindrance, InUse};
+use crate::cli::{Join, Reading, Restore};
 use crate::method;
 use crate::program;
-use crate::report::{self, BAD, NOTE};
+use crate::report::{self, NOTE};
 pub use ipc::objects;
-use ipc::{Namespace, Objects};
-use plan::Plan;
+use ipc::{Objects, Place};
+use survey::Survey;
 use view::View;
 
 /// Reads the dump at `path`, which builds on the one at the first of the parents, and so on; where
@@ -70,92 +66,47 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Dump> {
 
 /// Restores the dump in `options.dump`, or shows it.
 pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
+    program::reset_sigchld()?;
     let dump = read(&options.dump, &options.reading)?;
-    let namespace =
-        if options.reading.join.contains(&Join::Ipc) { Namespace::Current } else { Namespace::New };
-    let in_use = |ids: &[i64]| {
-        // In a namespace of its own nothing is in use.
-        if dump.own_pid_namespace { Vec::new() } else { holders(Kind::Task, ids) }
-    };
-    let free = |pids: Range<i32>| {
-        let holders = in_use(&pids.clone().map(i64::from).collect::<Vec<_>>());
-        let used = |pid: i32| holders.iter().any(|it: &Holder| it.id() == i64::from(pid));
-        pids.filter(|&pid| !used(pid)).collect()
-    };
-    let mut plan = Plan::new(&dump, free)?;
-    for OuterPids { pid, outer } in &options.outer_pids {
-        ensure!(
-            plan.ids(&dump).contains(&(*pid).into()),
-            "the dump has no process or thread {pid}"
-        );
-        plan.outer.insert(*pid, outer.clone());
-    }
-    let plan = plan;
-    let mut in_use = in_use(&plan.ids(&dump));
-    in_use.extend(holders(Kind::Task, &outer_ids(&dump, &plan)));
-    if let (Some(ipc), Namespace::Current) = (&dump.ipc, namespace) {
-        in_use.extend(ipc::in_use(ipc));
-    }
-    // Whoever names an id gets it, reserved or not.
-    let is_reserved = |holder: &Holder| matches!(holder, Holder::Reservation { .. });
-    let (reserved, in_use): (Vec<_>, Vec<_>) = in_use.into_iter().partition(is_reserved);
-    let objects = dump.ipc.as_ref().map_or(0, |ipc| ipc::objects(ipc).count());
-    let mut hindrances = check::hindrances(&dump, &plan, namespace)?;
-    if options.detach && getpid().as_raw() == 1 {
-        hindrances.push(
-            Hindrance {
-                status: failure::OTHER,
-                text: "nextid is the first process of its pid namespace, all of which ends with \
-                       it: run it without --detach, or below an init"
-                    .to_owned(),
-            }
-            .into(),
-        );
-    }
-
+    let mut survey = Survey::new(&dump, options)?;
+    let next = method::open(fallback);
     if options.dry_run {
-        report::print(&View::new(&dump, None, &in_use), options.output.json)?;
-        for hindrance in &hindrances {
-            report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(hindrance)));
-        }
-        let used = if in_use.is_empty() { 0 } else { failure::IN_USE };
-        return Ok(hindrances.first().map_or(used, failure::status).into());
+        next.err().into_iter().for_each(|error| survey.add(error));
+        report::print(&View::new(&survey, None), options.output.json)?;
+        return Ok(survey.tell().into());
     }
-    let own = getpid().as_raw();
-    let is_own = |it: &Holder| matches!(it, Holder::Task { pid, .. } if *pid == own);
-    if options.detach && hindrances.is_empty() && !in_use.is_empty() && in_use.iter().all(is_own) {
-        return move_away(fallback, options, &plan, &dump);
+    let next = next?;
+    if options.detach && survey.is_only_own_id_in_use() {
+        moving::restore_with_another_id(next, &survey, || restore(fallback, options))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    if !in_use.is_empty() {
-        hindrances.push(InUse(in_use).into());
-    }
-    if let Some(last) = hindrances.pop() {
-        for hindrance in hindrances {
-            report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(&hindrance)));
-        }
-        return Err(last);
-    }
+    survey.refuse()?;
+    make(next, &survey, options)
+}
 
+/// Makes all of it, or nothing.
+fn make(mut next: NextId, survey: &Survey, options: &Restore) -> Result<ExitCode> {
+    let Survey { dump, plan, place, .. } = survey;
     let start = Instant::now();
-    let mut next = method::open(fallback)?;
-    let held = Cell::new(hold(&dump, &plan, namespace, &reserved)?);
+    let held = Cell::new(survey.reserve()?);
+    let objects = dump.ipc.as_ref().map_or(0, |ipc| ipc::objects(ipc).count());
     let bar = progress_bar(plan.nodes.len() + objects);
     let mut made = Objects::none();
     if let Some(ipc) = &dump.ipc {
-        if namespace == Namespace::New {
+        if *place == Place::New {
             if objects > 0 {
                 tell_of_new_ipc_namespace();
             }
-            namespace::enter_new("an IPC", CloneFlags::CLONE_NEWIPC)?;
+            namespace::enter_new_ipc()?;
         }
-        made = ipc::restore(&mut next, ipc, namespace, || bar.inc(1))?;
+        made = ipc::restore(&mut next, ipc, *place, || bar.inc(1))?;
     }
     let attachments = &made.attachments;
-    let tree = make::make(next, &held, &dump, &plan, attachments, options.detach, || bar.inc(1))?;
+    let tree = make::make(next, &held, dump, plan, attachments, options.detach, || bar.inc(1))?;
     bar.finish_and_clear();
 
     let first = tree.first;
-    report::print(&View::new(&dump, Some(first.as_raw()), &[]), options.output.json)
+    report::print(&View::new(survey, Some(first.as_raw())), options.output.json)
         .context("cannot print what was restored, so all that was made is undone")?;
     let threads: usize = dump.processes.iter().map(|process| process.threads.len()).sum();
     report::tell(format_args!(
@@ -168,84 +119,6 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     made.keep();
     drop(held);
     if options.detach { Ok(ExitCode::SUCCESS) } else { program::exit_code(first) }
-}
-
-/// The ids in the current pid namespace that are chosen for processes in one of their own.
-fn outer_ids(dump: &Dump, plan: &Plan) -> Vec<i64> {
-    let outer = plan.outer.values().filter(|_| dump.own_pid_namespace);
-    outer.filter_map(|outer| outer.first().copied()).collect()
-}
-
-/// Goes on in a process with another id, once this one has ended and has given back its own, which
-/// the dump has.
-fn move_away(fallback: bool, options: &Restore, plan: &Plan, dump: &Dump) -> Result<ExitCode> {
-    let taken = plan.ids(dump);
-    let used = holders(Kind::Task, &(301..1301).collect::<Vec<_>>());
-    let used: Vec<i64> = used.iter().map(Holder::id).chain(taken).collect();
-    let spare = (301..1301).find(|id| !used.contains(id)).context("no id is free for nextid")?;
-    report::tell(format_args!(
-        "{NOTE}nextid:{NOTE:#} the dump has its id, {}; it goes on as process {spare} when this one \
-         has ended, and tells there how that went",
-        getpid()
-    ));
-    let parent = getpid();
-    let _ = method::open(fallback)?.arm(Pids(&[spare]))?.fork(|| {
-        // Its session and its group may have that id, too.
-        let _ = setsid();
-        let start = Instant::now();
-        while kill(parent, None).is_ok() && start.elapsed() < Duration::from_secs(60) {
-            sleep(Duration::from_millis(10));
-        }
-        match restore(fallback, options) {
-            Ok(_) => 0,
-            Err(error) => {
-                report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(&error)));
-                failure::status(&error).into()
-            }
-        }
-    })?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Reserves the ids that are to be had where others are, but for those that somebody reserved
-/// already.
-fn hold(
-    dump: &Dump,
-    plan: &Plan,
-    namespace: Namespace,
-    reserved: &[Holder],
-) -> Result<Option<Reservation>> {
-    let mut ids: Vec<(Kind, i64)> = Vec::new();
-    if !dump.own_pid_namespace {
-        ids.extend(plan.ids(dump).into_iter().map(|id| (Kind::Task, id)));
-    }
-    ids.extend(outer_ids(dump, plan).into_iter().map(|id| (Kind::Task, id)));
-    if let (Some(ipc), Namespace::Current) = (&dump.ipc, namespace) {
-        ids.extend(ipc::objects(ipc).map(|(kind, it)| (kind.into(), it.id.into())));
-    }
-    let is_held = |kind, id| {
-        let is_it = |it: &Holder| matches!(it, Holder::Reservation { kind: of, .. } if *of == kind);
-        reserved.iter().any(|it| it.id() == id && is_it(it))
-    };
-    ids.retain(|&(kind, id)| !is_held(kind, id));
-    let lists = ids.chunk_by(|a, b| a.0 == b.0).map(|chunk| {
-        let ids: Vec<i64> = chunk.iter().map(|&(_, id)| id).collect();
-        (chunk[0].0, ids)
-    });
-    let lists: Vec<_> = lists.collect();
-    if lists.is_empty() {
-        return Ok(None);
-    }
-    match Reservation::new(lists.iter().map(|(kind, ids)| (*kind, &**ids))) {
-        Err(nextid::Error::NotSupported(_)) => {
-            report::tell(format_args!(
-                "{NOTE}nextid:{NOTE:#} this kernel has no reservations: where another process takes \
-                 an id meanwhile, all is undone"
-            ));
-            Ok(None)
-        }
-        held => Ok(Some(held?)),
-    }
 }
 
 /// Tells that objects which others in this IPC namespace may look for get one of their own.

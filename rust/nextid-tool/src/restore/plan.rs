@@ -15,9 +15,9 @@ use std::ops::Range;
 use criu_images::{Dump, Process};
 
 use super::lineage::{self, Lineage, Member, Session};
-use crate::failure::NotUnderstood;
+use crate::failure::Failure;
 
-type Result<T> = std::result::Result<T, NotUnderstood>;
+type Result<T> = std::result::Result<T, Failure>;
 
 /// How to make a tree.
 #[derive(Debug)]
@@ -28,10 +28,30 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The ids of processes and threads in pid namespaces further out, as far as they are chosen.
     pub outer: HashMap<i32, Vec<i64>>,
-    /// A process group that no process of the tree made, which that of whoever restores it stands
-    /// for, and such a session; 0 always is one.
-    outer_group: i32,
-    outer_session: i32,
+    outside: Outside,
+}
+
+/// A process group that no process of the tree made, which that of whoever restores it stands for,
+/// and such a session; 0 always is one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outside {
+    group: i32,
+    session: i32,
+}
+
+impl Outside {
+    fn has_group(self, group: i32) -> bool {
+        group == 0 || group == self.group
+    }
+
+    fn has_session(self, session: i32) -> bool {
+        session == 0 || session == self.session
+    }
+
+    /// Whether a process has to join its group: it does not make it, and may not be born into it.
+    fn joins_group(self, node: &Node) -> bool {
+        (!self.has_group(node.group) || node.makes_group) && !node.leads_group()
+    }
 }
 
 /// What is done together.
@@ -96,7 +116,7 @@ impl Plan {
     pub fn new(dump: &Dump, free: impl Fn(Range<i32>) -> Vec<i32>) -> Result<Self> {
         let first = &dump.processes[0];
         if dump.own_pid_namespace && first.pid != 1 {
-            return Err(NotUnderstood(format!(
+            return Err(Failure::not_understood(format!(
                 "the dump is a part of a pid namespace: its first process is {}, and a new \
                  namespace begins with 1. Run nextid in the namespace that it is to be a part of, \
                  with --join pid",
@@ -104,29 +124,29 @@ impl Plan {
             )));
         }
         if dump.own_pid_namespace && ![0, 1].contains(&first.session) {
-            return Err(NotUnderstood(format!(
+            return Err(Failure::not_understood(format!(
                 "process 1 is in session {}, which is led from below it",
                 first.session
             )));
         }
-        let ids = Ids::of(&dump.processes, dump.own_pid_namespace)?;
-        let lineage = ids.lineage(&dump.processes)?;
-        Ok(Planner::new(&dump.processes, &ids, lineage, &free).plan())
+        let facts = Facts::of(&dump.processes, dump.own_pid_namespace)?;
+        let lineage = facts.lineage(&dump.processes)?;
+        Ok(Planner::new(&dump.processes, &facts, lineage, &free).plan())
     }
 
     /// Whether a process group is one of the tree, and not that of whoever restores it.
     pub fn is_own_group(&self, group: i32) -> bool {
-        group != 0 && group != self.outer_group
+        !self.outside.has_group(group)
     }
 
     /// Whether a process has to join its group: it does not make it, and may not be born into it.
     pub fn joins_group(&self, node: &Node) -> bool {
-        (self.is_own_group(node.group) || node.makes_group) && !node.leads_group()
+        self.outside.joins_group(node)
     }
 
     /// Whether a session is one of the tree, and not that of whoever restores it.
     pub fn is_own_session(&self, session: i32) -> bool {
-        session != 0 && session != self.outer_session
+        !self.outside.has_session(session)
     }
 
     /// Whether the process at `place` is there once `step` is over.
@@ -151,13 +171,17 @@ impl Plan {
         let threads = threads.map(|thread| i64::from(thread.tid));
         self.nodes.iter().map(|node| i64::from(node.pid)).chain(threads).collect()
     }
+
+    /// The ids in the current pid namespace that are chosen for processes in one of their own.
+    pub fn outer_ids(&self, dump: &Dump) -> Vec<i64> {
+        let outer = self.outer.values().filter(|_| dump.own_pid_namespace);
+        outer.filter_map(|outer| outer.first().copied()).collect()
+    }
 }
 
 /// What the ids of a tree tell.
-struct Ids {
-    /// A process group and a session that are outside of the tree; 0 always is.
-    outer_group: i32,
-    outer_session: i32,
+struct Facts {
+    outside: Outside,
     /// Where in the tree each process is.
     places: HashMap<i32, usize>,
     /// The leaders of sessions that have ended, in order.
@@ -166,7 +190,7 @@ struct Ids {
     groups: BTreeMap<i32, i32>,
 }
 
-impl Ids {
+impl Facts {
     /// Checks what no lineage can make good.
     fn of(processes: &[Process], own_pid_namespace: bool) -> Result<Self> {
         let first = &processes[0];
@@ -178,9 +202,8 @@ impl Ids {
             && first.session == outer_session
             && !places.contains_key(&first.group);
         let outer_group = if is_outer { first.group } else { 0 };
-        let mut ids = Self {
-            outer_group,
-            outer_session,
+        let mut facts = Self {
+            outside: Outside { group: outer_group, session: outer_session },
             places,
             ended_leaders: Vec::new(),
             groups: BTreeMap::new(),
@@ -188,30 +211,30 @@ impl Ids {
         let threads: HashSet<i32> =
             processes.iter().flat_map(|process| &process.threads).map(|it| it.tid).collect();
         for process in processes {
-            ids.check(processes, process, &threads)?;
+            facts.check(processes, process, &threads)?;
         }
         // What is outside of a pid namespace has no name in it.
-        let has_left = |it: &&Process| it.group == 0 && ids.groups.contains_key(&it.pid);
+        let has_left = |it: &&Process| it.group == 0 && facts.groups.contains_key(&it.pid);
         if let Some(process) = processes.iter().find(has_left) {
-            return Err(NotUnderstood(format!(
+            return Err(Failure::not_understood(format!(
                 "process {0} is in a process group outside of its pid namespace, and others are in \
                  group {0}, which it made: from inside, it cannot have gone back",
                 process.pid
             )));
         }
-        ids.ended_leaders.sort_unstable();
-        ids.ended_leaders.dedup();
-        for (&group, &session) in &ids.groups {
+        facts.ended_leaders.sort_unstable();
+        facts.ended_leaders.dedup();
+        for (&group, &session) in &facts.groups {
             // A session is led by its first group.
-            let is_session = group != session && ids.ended_leaders.binary_search(&group).is_ok();
-            let leader = ids.places.get(&group).map(|&place| &processes[place]);
-            if is_session || leader.is_some_and(|leader| ids.inner(leader.session) != session) {
-                return Err(NotUnderstood(format!(
+            let is_session = group != session && facts.ended_leaders.binary_search(&group).is_ok();
+            let leader = facts.places.get(&group).map(|&place| &processes[place]);
+            if is_session || leader.is_some_and(|leader| facts.inner(leader.session) != session) {
+                return Err(Failure::not_understood(format!(
                     "process group {group} is in session {session}, and process {group} was in another"
                 )));
             }
         }
-        Ok(ids)
+        Ok(facts)
     }
 
     fn check(
@@ -221,11 +244,11 @@ impl Ids {
         threads: &HashSet<i32>,
     ) -> Result<()> {
         let &Process { pid, group, session, .. } = process;
-        let refuse = |why: String| Err(NotUnderstood(format!("process {pid} {why}")));
+        let refuse = |why: String| Err(Failure::not_understood(format!("process {pid} {why}")));
         if session == pid && group != pid {
             return refuse(format!("leads session {session}, and is in process group {group}"));
         }
-        if !self.is_outer_session(session) {
+        if !self.outside.has_session(session) {
             match self.places.get(&session) {
                 Some(&leader) if processes[leader].session != session => {
                     return refuse(format!(
@@ -243,8 +266,8 @@ impl Ids {
                 return refuse(format!("is in {what} {id}, which is the id of a thread"));
             }
         }
-        if self.is_outer_group(group) {
-            if !self.is_outer_session(session) {
+        if self.outside.has_group(group) {
+            if !self.outside.has_session(session) {
                 return refuse(format!(
                     "is in process group {group}, which is outside of its session {session}"
                 ));
@@ -261,22 +284,14 @@ impl Ids {
         }
     }
 
-    fn is_outer_session(&self, session: i32) -> bool {
-        session == 0 || session == self.outer_session
-    }
-
     /// The session, or 0 where it is outside, which it may have another name for.
     fn inner(&self, session: i32) -> i32 {
-        if self.is_outer_session(session) { 0 } else { session }
-    }
-
-    fn is_outer_group(&self, group: i32) -> bool {
-        group == 0 || group == self.outer_group
+        if self.outside.has_session(session) { 0 } else { session }
     }
 
     /// Where the leader of a session is: those that have ended come after the processes.
     fn session(&self, session: i32) -> Session {
-        if self.is_outer_session(session) {
+        if self.outside.has_session(session) {
             return None;
         }
         self.places.get(&session).copied().or_else(|| {
@@ -294,11 +309,11 @@ impl Ids {
         lineage::find(&members, members.len() + self.ended_leaders.len()).map_err(|error| {
             let Some(process) = processes.get(error.place) else {
                 let session = self.ended_leaders[error.place - processes.len()];
-                return NotUnderstood(format!("session {session} cannot have been where it is"));
+                return Failure::not_understood(format!("session {session} cannot have been where it is"));
             };
             let Process { pid, session, .. } = process;
             let parent = process.parent.map_or(0, |parent| processes[parent].pid);
-            NotUnderstood(format!(
+            Failure::not_understood(format!(
                 "process {pid} is in session {session} and a child of {parent}: no history of fork, \
                  setsid and exit leads there, since {parent} can neither have been in that session \
                  nor have made its leader"
@@ -309,7 +324,7 @@ impl Ids {
 
 struct Planner<'a> {
     processes: &'a [Process],
-    ids: &'a Ids,
+    facts: &'a Facts,
     lineage: Lineage,
     nodes: Vec<Node>,
     /// How many each descends from.
@@ -328,7 +343,7 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(
         processes: &'a [Process],
-        ids: &'a Ids,
+        facts: &'a Facts,
         lineage: Lineage,
         free: &'a dyn Fn(Range<i32>) -> Vec<i32>,
     ) -> Self {
@@ -336,17 +351,17 @@ impl<'a> Planner<'a> {
             pid: process.pid,
             session: process.session,
             group: process.group,
-            makes_group: process.session != process.pid && ids.groups.contains_key(&process.pid),
+            makes_group: process.session != process.pid && facts.groups.contains_key(&process.pid),
             ..Node::default()
         };
         let leader =
             |&pid: &i32| Node { pid, session: pid, group: pid, ends: Some(0), ..Node::default() };
-        let nodes = processes.iter().map(node).chain(ids.ended_leaders.iter().map(leader));
+        let nodes = processes.iter().map(node).chain(facts.ended_leaders.iter().map(leader));
         let nodes: Vec<Node> = nodes.collect();
         let count = nodes.len();
         Self {
             processes,
-            ids,
+            facts,
             lineage,
             nodes,
             depths: vec![0; count],
@@ -373,8 +388,7 @@ impl<'a> Planner<'a> {
             }
         }
         let steps = self.steps();
-        let Ids { outer_group, outer_session, .. } = *self.ids;
-        Plan { nodes: self.nodes, steps, outer: HashMap::new(), outer_group, outer_session }
+        Plan { nodes: self.nodes, steps, outer: HashMap::new(), outside: self.facts.outside }
     }
 
     /// Where nothing is against it, lets a leader be born after its maker has made its session, as
@@ -458,17 +472,17 @@ impl<'a> Planner<'a> {
         let mut members: HashMap<i32, usize> = HashMap::new();
         for place in 0..self.processes.len() {
             let node = &self.nodes[place];
-            if self.ids.groups.contains_key(&node.group) {
+            if self.facts.groups.contains_key(&node.group) {
                 *joined.entry(node.group).or_default() |= !node.makes_group || node.leads_group();
                 members.entry(node.group).or_insert(place);
             }
         }
-        let groups: Vec<(i32, i32)> = self.ids.groups.iter().map(|(&a, &b)| (a, b)).collect();
+        let groups: Vec<(i32, i32)> = self.facts.groups.iter().map(|(&a, &b)| (a, b)).collect();
         for (group, session) in groups {
             if group == session {
                 continue;
             }
-            let leader = self.ids.places.get(&group).map(|&place| &self.nodes[place]);
+            let leader = self.facts.places.get(&group).map(|&place| &self.nodes[place]);
             let is_led = leader.is_some_and(Node::leads_group);
             let Some(&member) = members.get(&group) else { continue };
             if is_led || leader.is_some() && joined[&group] {
@@ -498,8 +512,7 @@ impl<'a> Planner<'a> {
 
     fn steps(&self) -> Vec<Step> {
         let mut steps = vec![Step::Fork];
-        let is_outer = |node: &Node| self.ids.is_outer_group(node.group);
-        let joins = |node: &Node| (!is_outer(node) || node.makes_group) && !node.leads_group();
+        let joins = |node: &Node| self.facts.outside.joins_group(node);
         if self.nodes.iter().any(|node| node.makes_group) {
             steps.push(Step::MakeGroups);
         }
@@ -532,7 +545,7 @@ impl<'a> Planner<'a> {
             }
             let nodes = self.nodes.iter().flat_map(|it| [it.pid, it.group, it.session]);
             let threads = self.processes.iter().flat_map(|process| &process.threads);
-            let groups = self.ids.groups.keys().copied();
+            let groups = self.facts.groups.keys().copied();
             let threads = threads.map(|thread| thread.tid);
             let own: HashSet<i32> = nodes.chain(threads).chain(groups).collect();
             let mut free = (self.free)(self.look..self.look + BATCH);

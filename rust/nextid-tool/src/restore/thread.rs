@@ -7,9 +7,9 @@ use std::ptr;
 use std::sync::mpsc;
 use std::thread::{self, Builder};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use criu_images::Thread;
-use nextid::{Action, Error, Method, NextId, Pids};
+use nextid::{Method, NextId, Pids};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
@@ -25,7 +25,8 @@ pub fn create_all(
     ids_of: impl Fn(i32) -> Vec<i64>,
 ) -> Result<()> {
     if next.method() == Method::Fallback {
-        return threads.iter().try_for_each(|thread| create_by_library(next, thread));
+        let create = |thread: &Thread| create_by_library(next, thread, &ids_of(thread.tid));
+        return threads.iter().try_for_each(create);
     }
     // They are the threads' for good.
     let stacks = vec![0_u128; STACK * threads.len()].leak();
@@ -36,34 +37,27 @@ pub fn create_all(
             prctl::set_name(&CString::new(&*thread.name)?)?;
             name = Some(&thread.name);
         }
-        clone(next, thread.tid, &ids_of(thread.tid), stack)?;
+        clone(next, &ids_of(thread.tid), stack)?;
     }
     Ok(())
 }
 
 /// Creates a thread in one call, by clone(2): a seccomp filter may refuse clone3(2). It has no
 /// thread-local memory of its own, and so makes system calls only.
-fn clone(next: &mut NextId, tid: i32, ids: &[i64], stack: &mut [u128]) -> Result<()> {
+fn clone(next: &mut NextId, ids: &[i64], stack: &mut [u128]) -> Result<()> {
     let flags = libc::CLONE_VM
         | libc::CLONE_FS
         | libc::CLONE_FILES
         | libc::CLONE_SIGHAND
         | libc::CLONE_THREAD
         | libc::CLONE_SYSVSEM;
-    next.arm(Pids(ids))?.leave_armed()?;
-    // SAFETY: The stack is large enough for a few calls, and grows down from its end. The thread
-    // takes no argument.
-    let created =
-        unsafe { libc::clone(sleep, stack.as_mut_ptr_range().end.cast(), flags, ptr::null_mut()) };
-    let created = Errno::result(created).map_err(|errno| {
-        // What is armed ends with this process, which ends.
-        let (action, ids) = (Action::Thread, ids.into());
-        match errno {
-            Errno::EBUSY => Error::Taken { action, ids },
-            _ => Error::System { action, ids, source: errno.into() },
-        }
+    next.arm(Pids(ids))?.thread_by(|| {
+        let top = stack.as_mut_ptr_range().end.cast();
+        // SAFETY: The stack is large enough for a few calls, and grows down from its end. The
+        // thread takes no argument.
+        let created = unsafe { libc::clone(sleep, top, flags, ptr::null_mut()) };
+        Ok(Errno::result(created)?)
     })?;
-    ensure!(created == tid, "a thread came out as {created}, not {tid}");
     Ok(())
 }
 
@@ -77,10 +71,10 @@ extern "C" fn sleep(_: *mut c_void) -> c_int {
 }
 
 /// Creates a thread by the library, which knows what the kernel has in place of `next_id`.
-fn create_by_library(next: &mut NextId, thread: &Thread) -> Result<()> {
+fn create_by_library(next: &mut NextId, thread: &Thread, ids: &[i64]) -> Result<()> {
     let name = CString::new(&*thread.name)?;
     let (sender, receiver) = mpsc::channel();
-    next.arm(Pids(&[thread.tid.into()]))?.thread(Builder::new(), move || {
+    next.arm(Pids(ids))?.thread(Builder::new(), move || {
         // It is waited for.
         let _ = sender.send(prctl::set_name(&name));
         loop {

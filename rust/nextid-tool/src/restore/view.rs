@@ -9,6 +9,8 @@ use criu_images::{Dump, Permissions, Process, State};
 use nextid::Holder;
 use serde::Serialize;
 
+use super::ipc::Place;
+use super::survey::Survey;
 use crate::report::{self, BAD, printable};
 
 #[derive(Serialize)]
@@ -89,15 +91,16 @@ impl fmt::Display for Contents {
 }
 
 impl View {
-    pub fn new(dump: &Dump, restored_as: Option<i32>, in_use: &[Holder]) -> Self {
+    pub fn new(survey: &Survey, restored_as: Option<i32>) -> Self {
+        let dump = survey.dump;
         Self {
             restored_as,
             own_pid_namespace: dump.own_pid_namespace,
             own_user_namespace: dump.own_user_namespace,
-            own_ipc_namespace: dump.ipc.is_some(),
+            own_ipc_namespace: dump.ipc.is_some() && survey.place == Place::New,
             processes: dump.processes.iter().map(|process| process_view(dump, process)).collect(),
             objects: object_views(dump),
-            in_use: in_use.to_vec(),
+            in_use: survey.in_use.clone(),
         }
     }
 }

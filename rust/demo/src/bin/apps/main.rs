@@ -132,18 +132,21 @@ fn check(program: &dyn Program, folder: &Path, criu: &Path, by: &By) -> Result<O
     let (asked, before) = asked.inspect_err(|_| program.end(first, folder))?;
     processes::wait_for_end(first)?;
 
-    let (first, answer) = match by {
-        By::Criu(criu) => {
-            let first = program.restore(criu, folder, images.path()).context("restore")?;
-            (first, Some(program.ask(folder)))
-        }
+    let restored = match by {
+        By::Criu(criu) => program
+            .restore(criu, folder, images.path())
+            .context("restore")
+            .map(|first| (first, Some(program.ask(folder)))),
         By::Nextid(nextid) => {
             let dumped = program.dumped(images.path());
             restore::call(Command::new(nextid).args(["restore", "--dry-run"]).arg(&dumped))
-                .context("--dry-run")?;
-            (restore::by_nextid(nextid, &dumped).context("restore")?, None)
+                .context("--dry-run")
+                .and_then(|_| restore::by_nextid(nextid, &dumped).context("restore"))
+                .map(|first| (first, None))
         }
     };
+    // What keeps a container of that name goes, too.
+    let (first, answer) = restored.inspect_err(|_| program.end(first, folder))?;
     let after = Ids::of(first);
     program.end(first, folder);
     processes::wait_for_end(first)?;

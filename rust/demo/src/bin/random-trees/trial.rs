@@ -45,8 +45,10 @@ pub fn run(programs: &Programs, history: &History) -> Result<Outcome> {
         return Ok(Outcome::NotDumped(reason(&error)));
     }
 
+    let fallback = programs.fallback.then_some("--fallback");
     let mut dry_run = Command::new(programs.nextid);
-    if let Err(refused) = restore::call(dry_run.args(["restore", "--dry-run"]).arg(images.path())) {
+    dry_run.args(["restore", "--dry-run"]).arg(images.path()).args(fallback);
+    if let Err(refused) = restore::call(&mut dry_run) {
         if let Ok(first) = restore::by_criu(programs.criu, images.path()) {
             end(first);
             bail!("refused, and CRIU restores it: {}", reason(&refused));
@@ -54,10 +56,7 @@ pub fn run(programs: &Programs, history: &History) -> Result<Outcome> {
         return Ok(Outcome::Refused(reason(&refused)));
     }
     let mut command = restore::nextid_command(programs.nextid, images.path());
-    if programs.fallback {
-        command.arg("--fallback");
-    }
-    let first = restore::restored_by_nextid(&restore::call(&mut command)?)?;
+    let first = restore::restored_by_nextid(&restore::call(command.args(fallback))?)?;
     let after = observe::tables(first);
     end(first);
     let difference = observe::difference(&before, &after?);

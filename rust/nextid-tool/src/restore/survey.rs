@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is known of a restore before anything is made.
+
+use std::fs;
+use std::ops::Range;
+
+use anyhow::{Error, Result};
+use criu_images::Dump;
+use nextid::{Holder, Kind, Method, NextId, Reservation, holders};
+
+use super::check;
+use super::ipc::{self, Place};
+use super::plan::Plan;
+use crate::cli::{Join, OuterPids, Restore};
+use crate::failure::{self, Failure};
+use crate::report::{self, BAD, NOTE};
+
+/// How a dump is to be made, and what stands in the way.
+pub struct Survey<'a> {
+    pub dump: &'a Dump,
+    pub plan: Plan,
+    /// Where its IPC objects are made.
+    pub place: Place,
+    /// Those who have one of the ids.
+    pub in_use: Vec<Holder>,
+    /// The reservations that have one of the ids, which are in nobody's way.
+    reserved: Vec<Holder>,
+    /// All else that stands in the way.
+    hindrances: Vec<Error>,
+}
+
+impl<'a> Survey<'a> {
+    pub fn new(dump: &'a Dump, options: &Restore) -> Result<Self> {
+        let joins_ipc = options.reading.join.contains(&Join::Ipc);
+        let place = if joins_ipc { Place::Current } else { Place::New };
+        let plan = plan(dump, &options.outer_pids)?;
+        let mut in_use = in_use(dump, &plan.ids(dump));
+        in_use.extend(holders(Kind::Task, &plan.outer_ids(dump)));
+        if let (Some(ipc), Place::Current) = (&dump.ipc, place) {
+            in_use.extend(ipc::in_use(ipc));
+        }
+        // Whoever names an id gets it, reserved or not.
+        let is_reserved = |holder: &Holder| matches!(holder, Holder::Reservation { .. });
+        let (reserved, in_use) = in_use.into_iter().partition(is_reserved);
+        let mut hindrances = check::hindrances(dump, &plan, place)?;
+        if options.detach {
+            hindrances.extend(check::detaching(dump).map(Error::new));
+        }
+        Ok(Self { dump, plan, place, in_use, reserved, hindrances })
+    }
+
+    /// Adds what else stands in the way.
+    pub fn add(&mut self, hindrance: Error) {
+        self.hindrances.push(hindrance);
+    }
+
+    /// Tells what stands in the way, but for ids in use; returns the exit status that says so.
+    pub fn tell(&self) -> u8 {
+        self.hindrances.iter().for_each(tell);
+        let used = if self.in_use.is_empty() { 0 } else { failure::IN_USE };
+        self.hindrances.first().map_or(used, failure::status)
+    }
+
+    /// Whether nothing but nextid itself stands in the way, by its own id.
+    pub fn is_only_own_id_in_use(&self) -> bool {
+        self.hindrances.is_empty() && !self.in_use.is_empty() && self.in_use.iter().all(is_own)
+    }
+
+    /// Fails unless nothing stands in the way. All but the last are told at once.
+    pub fn refuse(&mut self) -> Result<()> {
+        if !self.in_use.is_empty() {
+            self.hindrances.push(ids_in_use(&self.in_use).into());
+        }
+        let Some(last) = self.hindrances.pop() else { return Ok(()) };
+        self.hindrances.iter().for_each(tell);
+        Err(last)
+    }
+
+    /// Reserves the ids that are to be had where others are, but for those that somebody reserved
+    /// already.
+    pub fn reserve(&self) -> Result<Option<Reservation>> {
+        let mut ids: Vec<(Kind, i64)> = Vec::new();
+        if !self.dump.own_pid_namespace {
+            ids.extend(self.plan.ids(self.dump).into_iter().map(|id| (Kind::Task, id)));
+        }
+        ids.extend(self.plan.outer_ids(self.dump).into_iter().map(|id| (Kind::Task, id)));
+        if let (Some(ipc), Place::Current) = (&self.dump.ipc, self.place) {
+            ids.extend(ipc::objects(ipc).map(|(kind, it)| (kind.into(), it.id.into())));
+        }
+        ids.retain(|&(kind, id)| {
+            let is_it =
+                |it: &Holder| matches!(it, Holder::Reservation { kind: of, .. } if *of == kind);
+            !self.reserved.iter().any(|it| it.id() == id && is_it(it))
+        });
+        let lists = ids.chunk_by(|a, b| a.0 == b.0).map(|chunk| {
+            let ids: Vec<i64> = chunk.iter().map(|&(_, id)| id).collect();
+            (chunk[0].0, ids)
+        });
+        let lists: Vec<_> = lists.collect();
+        if lists.is_empty() {
+            return Ok(None);
+        }
+        match Reservation::new(lists.iter().map(|(kind, ids)| (*kind, &**ids))) {
+            Err(nextid::Error::NotSupported(_)) => {
+                report::tell(format_args!(
+                    "{NOTE}nextid:{NOTE:#} this kernel has no reservations: where another process \
+                     takes an id meanwhile, all is undone"
+                ));
+                Ok(None)
+            }
+            held => Ok(Some(held?)),
+        }
+    }
+}
+
+/// The plan of `dump`, with the ids further out that are asked for.
+fn plan(dump: &Dump, outer_pids: &[OuterPids]) -> Result<Plan> {
+    let free = |pids: Range<i32>| {
+        let holders = in_use(dump, &pids.clone().map(i64::from).collect::<Vec<_>>());
+        let used = |pid: i32| holders.iter().any(|it: &Holder| it.id() == i64::from(pid));
+        pids.filter(|&pid| !used(pid)).collect()
+    };
+    let mut plan = Plan::new(dump, free)?;
+    for OuterPids { pid, outer } in outer_pids {
+        let wrong = |why| Failure::new(failure::WRONG_COMMAND_LINE, format!("--outer-pid: {why}"));
+        if !dump.processes.iter().any(|it| it.tids().any(|tid| tid == *pid)) {
+            return Err(wrong(format!("the dump has no process or thread {pid}")).into());
+        }
+        if plan.outer.insert(*pid, outer.clone()).is_some() {
+            return Err(wrong(format!("it is given twice for {pid}")).into());
+        }
+    }
+    Ok(plan)
+}
+
+/// Who has one of `ids` in the pid namespace that the tree is to be in. In one of its own nothing
+/// is in use.
+fn in_use(dump: &Dump, ids: &[i64]) -> Vec<Holder> {
+    if dump.own_pid_namespace { Vec::new() } else { holders(Kind::Task, ids) }
+}
+
+fn ids_in_use(holders: &[Holder]) -> Failure {
+    let mut text = String::from("ids are in use, and nothing was made:");
+    text.extend(holders.iter().map(|holder| format!("\n  {holder}")));
+    if holders.iter().any(is_own) {
+        text += "\nnextid itself is in the way: with --detach it goes on with another id";
+        if NextId::open().is_ok_and(|next| next.method() == Method::NextId) {
+            text += ". The shell that starts it can give it another one, too: echo \"PID <free \
+                     id>\" >/proc/self/next_id; nextid restore ...";
+        }
+    }
+    Failure::new(failure::IN_USE, text)
+}
+
+/// Whether nextid itself is the holder, which `/proc` may call by another id than it knows.
+fn is_own(holder: &Holder) -> bool {
+    let own = fs::read_link("/proc/self").ok().and_then(|it| it.to_str()?.parse::<i32>().ok());
+    matches!(holder, Holder::Task { pid, .. } if Some(*pid) == own)
+}
+
+fn tell(hindrance: &Error) {
+    report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(hindrance)));
+}
