@@ -56,19 +56,23 @@ check_maintainers() {
 	[[ -z $wrong ]]
 }
 
-# The folder of a release that differs has each patch of the series, and as 0000-NAME those that
-# only that release needs.
+# The folder of a release that differs has each patch of the series, and others that only that
+# release needs.
 check_releases() {
 	local folder p wrong=''
 	for folder in patches/[0-9]*/; do
 		diff -u --label patches/series --label "${folder}series" <(series patches/series) \
-			<(series "${folder}series" | grep -v '^0000-') || wrong=1
+			<(series "${folder}series" | grep -Fxf <(series patches/series)) || wrong=1
 		for p in $(series "${folder}series"); do
 			if [[ ! -r $folder$p ]]; then
 				wrong=1
 				printf '%s: cannot be read\n' "$folder$p"
 			fi
 		done
+		if ! series "${folder}series" | sort -C; then
+			wrong=1
+			printf '%s: not by name, as those who use no quilt apply them\n' "${folder}series"
+		fi
 	done
 	[[ -z $wrong ]]
 }
