@@ -24,7 +24,6 @@
 .PHONY: help run test kunit selftest stress fuzz restore zdtm apps upstream mutate bench check send-check bisect matrix deb deb-tool shell kernel baseline tree refresh clean distclean
 
 config := $(addprefix --config ,$(CONFIG)) $(addprefix --backend ,$(BACKEND))
-export KVER KSRC COMPILER
 
 help: ## this list
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))

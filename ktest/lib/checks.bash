@@ -28,9 +28,9 @@ check_columns() {
 			# shellcheck disable=SC2016
 			sed '/^ *```/,/^ *```/s/.*//' "$f" | grep -nP '^(?!\||    |<!--).{101,}' | sed "s|^|$f:|"
 		done
-		{ shell_scripts && tracked '*.rs' Makefile kernel-config; } |
+		{ shell_scripts && tracked '*.rs' Makefile kernel-config ktest/mutations; } |
 			xargs grep -nP '^(?=\s*(//|#(?!!?\[))).{101,}'
-		python_scripts | xargs grep -nP '^.{101,}'
+		{ python_scripts && tracked '*.c'; } | xargs grep -nP '^.{101,}'
 		true # grep fails where it finds nothing
 	} | grep .
 }

@@ -16,17 +16,9 @@ suite_host() {
 		"$TOP/ktest/lib/cargo-ktap"
 }
 
-# install_cargo_tool NAME VERSION STEPS: a subcommand of cargo, which takes about so many steps.
-install_cargo_tool() {
-	if [[ $("$TOOLS/bin/$1" "${1#cargo-}" --version 2>/dev/null) != "$1 $2" ]]; then
-		stage "building $1 $2" "$LOGS/$1.log" "$3" \
-			cargo install --locked --force --root "$TOOLS" --target-dir "$CACHE/cargo/$1" "$1@$2"
-	fi
-}
-
 # fuzz: the fuzz targets for a minute; fuzz-long: for FUZZ_SECONDS, and what they cover.
 prepare_fuzz() {
-	install_cargo_tool cargo-fuzz "$CARGO_FUZZ" 110 || return
+	"$TOP/qemu/toolchain" cargo-fuzz || return
 	stage "building the fuzz targets" "$LOGS/fuzz-build.log" 0 "$TOP/ktest/fuzz" build
 }
 prepare_fuzz-long() { prepare_fuzz; }
@@ -234,7 +226,7 @@ suite_deb-tool() {
 prepare_checks() { :; }
 prepare_checks-all() {
 	if at_least "$(version_of rustc)" "$CARGO_SEMVER_CHECKS_RUSTC_MIN"; then
-		install_cargo_tool cargo-semver-checks "$CARGO_SEMVER_CHECKS" 450
+		"$TOP/qemu/toolchain" cargo-semver-checks
 	fi
 }
 suite_checks() { "$TOP/ktest/checks" --quick; }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The first process of the arm64 guest. Prints to the virtio console, as one KTAP, what the KUnit suites found at boot,
- * and what the kselftests in /nextid find.
+ * The first process of the arm64 guest. Prints to the virtio console, as one KTAP, what the KUnit
+ * suites found at boot, and what the kselftests in /nextid find.
  */
 #include <err.h>
 #include <glob.h>

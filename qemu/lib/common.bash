@@ -25,6 +25,21 @@ usage_error() {
 	exit 2
 }
 
+# check_numbers NAME...: these variables are numbers, where they are set.
+check_numbers() {
+	local name
+	for name; do
+		if [[ ! ${!name:-1} =~ ^[1-9][0-9]*$ ]]; then
+			die "$name=${!name} is no number" "Give one from 1 up, in decimal."
+		fi
+	done
+}
+
+# no_arguments "$@": for a script that takes none, or no more.
+no_arguments() {
+	if (($#)); then usage_error "$1 is not an option"; fi
+}
+
 if [[ ${1:-} == --help && $(type -t usage) == function ]]; then
 	usage
 	exit

@@ -73,7 +73,7 @@ parse_kernel_options() {
 need_image() {
 	if [[ ! -e $IMAGE ]]; then
 		die "there is no kernel $KERNEL_NAME yet" \
-			"Build it: KVER=$KVER COMPILER=$COMPILER $TOP/qemu/build $*"
+			"Build it: KVER=$KVER COMPILER=$COMPILER ${VARIANT:+$TOP/qemu/$VARIANT }$TOP/qemu/build $*"
 	fi
 }
 

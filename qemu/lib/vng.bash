@@ -16,7 +16,12 @@ kvm_works() {
 	if [[ ! -w /dev/kvm ]]; then return 1; fi
 	if [[ ! -e $known ]]; then
 		rm -f "$CACHE"/kvm-*
-		if timeout 60 "${boot[@]}" --script-sh true </dev/null >"$LOGS/kvm.log" 2>&1; then works=yes; fi
+		if timeout 60 "${boot[@]}" --script-sh true </dev/null >"$LOGS/kvm.log" 2>&1; then
+			works=yes
+		else
+			say "KVM does not boot the guest ($LOGS/kvm.log): it is emulated until this machine reboots"
+			say "    To try again: rm $known"
+		fi
 		echo $works >"$known"
 	fi
 	[[ $(<"$known") == yes ]]
@@ -44,5 +49,5 @@ port() { # NAME
 qemu+=(-device virtio-serial-pci)
 port stderr
 port status
-boot+=(--show-boot-console -a loglevel=7
+boot+=(--show-boot-console
 	--script-sh "$(printf '%q ' "$TOP/qemu/init/vng" "$run")" --qemu-opts "${qemu[@]}")
