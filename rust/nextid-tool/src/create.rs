@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::cli::{self, Object, Run, Segment};
 use crate::failure::{self, Failure};
-use crate::program::{self, Program};
+use crate::program::Program;
 use crate::{method, report, reserve};
 
 /// Runs a program in a process with chosen ids, or with ids above a limit, and returns how it
@@ -42,7 +42,7 @@ pub fn run(fallback: bool, run: &Run) -> Result<ExitCode> {
         })?;
         Pid::from_raw(child.pid())
     };
-    program::wait(child)
+    Program::wait(child)
 }
 
 /// A System V IPC object that was created.

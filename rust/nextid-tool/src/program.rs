@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
-use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::report::{self, BAD};
@@ -18,19 +18,24 @@ use crate::report::{self, BAD};
 /// A program and its arguments, which is to be run in a child.
 pub struct Program<'a> {
     command: &'a [OsString],
-    /// What the caller does about SIGCHLD, which the program inherits.
-    inherited: SigHandler,
+    /// What the caller does about SIGCHLD, and which signals it blocks: the program inherits both.
+    sigchld: SigHandler,
+    blocked: SigSet,
 }
 
 impl<'a> Program<'a> {
+    /// From here on, signals that are for the program wait for [`Program::wait`].
     pub fn new(command: &'a [OsString]) -> Result<Self> {
-        Ok(Self { command, inherited: reset_sigchld()? })
+        let sigchld = reset_sigchld()?;
+        let blocked = awaited().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        Ok(Self { command, sigchld, blocked })
     }
 
     /// Becomes the program, or returns what to exit with.
     pub fn execute(&self) -> i32 {
         // SAFETY: A program begins with no handlers, so this is none.
-        let _ = unsafe { signal(Signal::SIGCHLD, self.inherited) };
+        let _ = unsafe { signal(Signal::SIGCHLD, self.sigchld) };
+        let _ = self.blocked.thread_set_mask();
         let (program, arguments) = self.command.split_first().expect("it is a required argument");
         let error = Command::new(program).args(arguments).exec();
         report::tell(format_args!(
@@ -49,29 +54,31 @@ impl<'a> Program<'a> {
             ForkResult::Child => unsafe { libc::_exit(self.execute()) },
         }
     }
+
+    /// Waits until the program in process `child` ends, and returns how it ended. Who wants nextid
+    /// to end wants the program to.
+    pub fn wait(child: Pid) -> Result<ExitCode> {
+        // As a shell does: what the terminal sends is for the program.
+        for interrupt in [Signal::SIGINT, Signal::SIGQUIT] {
+            // SAFETY: No handler is set.
+            unsafe { signal(interrupt, SigHandler::SigIgn) }?;
+        }
+        loop {
+            if let Some(code) = reap(child, libc::WNOHANG)? {
+                return Ok(code);
+            }
+            match awaited().wait()? {
+                Signal::SIGCHLD => {}
+                // It may have ended meanwhile.
+                signal => drop(kill(child, signal)),
+            }
+        }
+    }
 }
 
-/// Waits until the program in process `child` ends, and returns how it ended. Who wants nextid to
-/// end wants the program to.
-pub fn wait(child: Pid) -> Result<ExitCode> {
-    // As a shell does: what the terminal sends is for the program.
-    for interrupt in [Signal::SIGINT, Signal::SIGQUIT] {
-        // SAFETY: No handler is set.
-        unsafe { signal(interrupt, SigHandler::SigIgn) }?;
-    }
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD]);
-    signals.thread_block()?;
-    loop {
-        // First, as it may have ended before the signal was blocked.
-        if let Some(code) = reap(child, libc::WNOHANG)? {
-            return Ok(code);
-        }
-        match signals.wait()? {
-            Signal::SIGCHLD => {}
-            // It may have ended meanwhile.
-            signal => drop(kill(child, signal)),
-        }
-    }
+/// The signals that are waited for.
+fn awaited() -> SigSet {
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD])
 }
 
 /// Waits until `child` ends, and returns what a shell makes of how it ended.

@@ -11,7 +11,7 @@ use criu_images::{Dump, Process};
 use nextid::{Error, Kind, Reservation};
 
 use crate::cli::{Join, Reserve};
-use crate::program::{self, Program};
+use crate::program::Program;
 use crate::report::{self, NOTE};
 use crate::restore;
 
@@ -41,7 +41,7 @@ pub fn reserve(options: &Reserve) -> Result<ExitCode> {
     let program = Program::new(&options.command)?;
     let _held = Reservation::new(lists.iter().map(|(kind, ids)| (*kind, &**ids)))?;
     // The program does not inherit it. Else each daemon that it leaves would keep the ids.
-    program::wait(program.start()?)
+    Program::wait(program.start()?)
 }
 
 /// The ids that the tasks of a dump take in the pid namespace of who restores it: also those of

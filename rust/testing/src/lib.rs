@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::Duration;
 
-pub use libtest_mimic::Failed;
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::{Arguments, Completion};
+pub use libtest_mimic::{Failed, Trial};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, wait};
