@@ -7,6 +7,8 @@ use std::fmt;
 use nextid::{Action, Error, IpcKind};
 use nix::errno::Errno;
 
+use crate::report::{self, BAD};
+
 pub const OTHER: u8 = 1;
 pub const WRONG_COMMAND_LINE: u8 = 2;
 pub const NOT_SUPPORTED: u8 = 3;
@@ -101,6 +103,11 @@ pub fn text(error: &anyhow::Error) -> String {
         text.push_str(limits);
     }
     text
+}
+
+/// Tells a person of `error`.
+pub fn tell(error: &anyhow::Error) {
+    report::tell(format_args!("{BAD}nextid:{BAD:#} {}", text(error)));
 }
 
 /// The limits for what could not be made for want of room.

@@ -25,7 +25,6 @@ use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 use probe::Probe;
-use report::BAD;
 use who::Holders;
 
 fn main() -> ExitCode {
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(&error)));
+            failure::tell(&error);
             failure::status(&error).into()
         }
     }

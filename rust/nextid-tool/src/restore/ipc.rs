@@ -9,7 +9,7 @@ use std::ptr;
 
 use anyhow::{Context, Result};
 use criu_images::{Ipc, Limit, MessageQueue, Permissions, Segment, SemaphoreSet};
-use nextid::{Holder, IpcKind, NextId, holders};
+use nextid::{IpcKind, NextId};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void};
 
@@ -128,15 +128,6 @@ pub fn objects(ipc: &Ipc) -> impl Iterator<Item = (IpcKind, Permissions)> {
     let sets = ipc.semaphores.iter().map(|it| (IpcKind::SemaphoreSet, it.permissions));
     let segments = ipc.segments.iter().map(|it| (IpcKind::SharedMemory, it.permissions));
     queues.chain(sets).chain(segments)
-}
-
-/// Which ids of `ipc` are in use in the current namespace, and by what.
-pub fn in_use(ipc: &Ipc) -> Vec<Holder> {
-    let holders_of = |kind| {
-        let wanted = objects(ipc).filter(|it| it.0 == kind).map(|(_, it)| it.id.into());
-        holders(kind.into(), &wanted.collect::<Vec<i64>>())
-    };
-    IpcKind::ALL.into_iter().flat_map(holders_of).collect()
 }
 
 /// The limits of the current namespace that do not allow for the objects of `ipc` in addition to

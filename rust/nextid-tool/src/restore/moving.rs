@@ -13,7 +13,7 @@ use nix::unistd::{getpid, setsid};
 
 use super::survey::Survey;
 use crate::failure;
-use crate::report::{self, BAD, NOTE};
+use crate::report::{self, NOTE};
 
 /// How long the other process waits until this one has ended.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ pub fn restore_with_another_id(
         match restore() {
             Ok(_) => 0,
             Err(error) => {
-                report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(&error)));
+                failure::tell(&error);
                 failure::status(&error).into()
             }
         }

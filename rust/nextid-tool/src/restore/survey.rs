@@ -14,7 +14,7 @@ use super::ipc::{self, Place};
 use super::plan::Plan;
 use crate::cli::{Join, OuterPids, Restore};
 use crate::failure::{self, Failure};
-use crate::report::{self, BAD, NOTE};
+use crate::report::{self, NOTE};
 
 /// How a dump is to be made, and what stands in the way.
 pub struct Survey<'a> {
@@ -22,6 +22,8 @@ pub struct Survey<'a> {
     pub plan: Plan,
     /// Where its IPC objects are made.
     pub place: Place,
+    /// The ids that are to be had where others are.
+    shared: Vec<(Kind, Vec<i64>)>,
     /// Those who have one of the ids.
     pub in_use: Vec<Holder>,
     /// The reservations that have one of the ids, which are in nobody's way.
@@ -35,19 +37,16 @@ impl<'a> Survey<'a> {
         let joins_ipc = options.reading.join.contains(&Join::Ipc);
         let place = if joins_ipc { Place::Current } else { Place::New };
         let plan = plan(dump, &options.outer_pids)?;
-        let mut in_use = in_use(dump, &plan.ids(dump));
-        in_use.extend(holders(Kind::Task, &plan.outer_ids(dump)));
-        if let (Some(ipc), Place::Current) = (&dump.ipc, place) {
-            in_use.extend(ipc::in_use(ipc));
-        }
+        let shared = shared_ids(dump, &plan, place);
         // Whoever names an id gets it, reserved or not.
         let is_reserved = |holder: &Holder| matches!(holder, Holder::Reservation { .. });
-        let (reserved, in_use) = in_use.into_iter().partition(is_reserved);
+        let holders = shared.iter().flat_map(|(kind, ids)| holders(*kind, ids));
+        let (reserved, in_use) = holders.partition(is_reserved);
         let mut hindrances = check::hindrances(dump, &plan, place)?;
         if options.detach {
             hindrances.extend(check::detaching(dump).map(Error::new));
         }
-        Ok(Self { dump, plan, place, in_use, reserved, hindrances })
+        Ok(Self { dump, plan, place, shared, in_use, reserved, hindrances })
     }
 
     /// Adds what else stands in the way.
@@ -57,7 +56,7 @@ impl<'a> Survey<'a> {
 
     /// Tells what stands in the way, but for ids in use; returns the exit status that says so.
     pub fn tell(&self) -> u8 {
-        self.hindrances.iter().for_each(tell);
+        self.hindrances.iter().for_each(failure::tell);
         let used = if self.in_use.is_empty() { 0 } else { failure::IN_USE };
         self.hindrances.first().map_or(used, failure::status)
     }
@@ -73,31 +72,23 @@ impl<'a> Survey<'a> {
             self.hindrances.push(ids_in_use(&self.in_use).into());
         }
         let Some(last) = self.hindrances.pop() else { return Ok(()) };
-        self.hindrances.iter().for_each(tell);
+        self.hindrances.iter().for_each(failure::tell);
         Err(last)
     }
 
     /// Reserves the ids that are to be had where others are, but for those that somebody reserved
     /// already.
     pub fn reserve(&self) -> Result<Option<Reservation>> {
-        let mut ids: Vec<(Kind, i64)> = Vec::new();
-        if !self.dump.own_pid_namespace {
-            ids.extend(self.plan.ids(self.dump).into_iter().map(|id| (Kind::Task, id)));
-        }
-        ids.extend(self.plan.outer_ids(self.dump).into_iter().map(|id| (Kind::Task, id)));
-        if let (Some(ipc), Place::Current) = (&self.dump.ipc, self.place) {
-            ids.extend(ipc::objects(ipc).map(|(kind, it)| (kind.into(), it.id.into())));
-        }
-        ids.retain(|&(kind, id)| {
+        let is_held = |kind, id| {
             let is_it =
                 |it: &Holder| matches!(it, Holder::Reservation { kind: of, .. } if *of == kind);
-            !self.reserved.iter().any(|it| it.id() == id && is_it(it))
+            self.reserved.iter().any(|it| it.id() == id && is_it(it))
+        };
+        let lists = self.shared.iter().map(|(kind, ids)| {
+            let ids: Vec<i64> = ids.iter().copied().filter(|&id| !is_held(*kind, id)).collect();
+            (*kind, ids)
         });
-        let lists = ids.chunk_by(|a, b| a.0 == b.0).map(|chunk| {
-            let ids: Vec<i64> = chunk.iter().map(|&(_, id)| id).collect();
-            (chunk[0].0, ids)
-        });
-        let lists: Vec<_> = lists.collect();
+        let lists: Vec<_> = lists.filter(|(_, ids)| !ids.is_empty()).collect();
         if lists.is_empty() {
             return Ok(None);
         }
@@ -112,6 +103,16 @@ impl<'a> Survey<'a> {
             held => Ok(Some(held?)),
         }
     }
+}
+
+/// The ids that are to be had where others are, of each kind.
+fn shared_ids(dump: &Dump, plan: &Plan, place: Place) -> Vec<(Kind, Vec<i64>)> {
+    let pids = if dump.own_pid_namespace { plan.outer_ids(dump) } else { plan.ids(dump) };
+    let objects = dump.ipc.iter().filter(|_| place == Place::Current).flat_map(ipc::objects);
+    let objects: Vec<(Kind, i64)> = objects.map(|(kind, it)| (kind.into(), it.id.into())).collect();
+    let lists = objects.chunk_by(|a, b| a.0 == b.0);
+    let lists = lists.map(|list| (list[0].0, list.iter().map(|&(_, id)| id).collect()));
+    [(Kind::Task, pids)].into_iter().chain(lists).collect()
 }
 
 /// The plan of `dump`, with the ids further out that are asked for.
@@ -157,8 +158,4 @@ fn ids_in_use(holders: &[Holder]) -> Failure {
 fn is_own(holder: &Holder) -> bool {
     let own = fs::read_link("/proc/self").ok().and_then(|it| it.to_str()?.parse::<i32>().ok());
     matches!(holder, Holder::Task { pid, .. } if Some(*pid) == own)
-}
-
-fn tell(hindrance: &Error) {
-    report::tell(format_args!("{BAD}nextid:{BAD:#} {}", failure::text(hindrance)));
 }
