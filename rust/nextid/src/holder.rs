@@ -257,7 +257,7 @@ fn reserved_by(pid: i32, kind: Kind) -> Vec<RangeInclusive<i64>> {
         .collect()
 }
 
-/// Reads the line `reserved: PID 42-44,512` of a kind.
+/// Reads the line `reserved: PID 42-44,512` of a kind; of IPC objects, it has the indexes.
 fn parse_reserved(info: &str, kind: Kind) -> Vec<RangeInclusive<i64>> {
     let of_kind = |line: &str| {
         let (word, list) = line.strip_prefix("reserved:")?.trim().split_once(' ')?;
@@ -325,9 +325,9 @@ mod tests {
 
     #[test]
     fn what_a_descriptor_reserves_is_read() {
-        let info = "pos:\t0\nflags:\t02000001\nreserved:\tPID 42-44,512\nreserved:\tSHM 98313\n";
+        let info = "pos:\t0\nflags:\t02000001\nreserved: PID 42-44,512\nreserved: SHM 9\n";
         assert_eq!(parse_reserved(info, Kind::Task), [42..=44, 512..=512]);
-        assert_eq!(parse_reserved(info, IpcKind::SharedMemory.into()), [98313..=98313]);
+        assert_eq!(parse_reserved(info, IpcKind::SharedMemory.into()), [9..=9]);
         assert_eq!(parse_reserved(info, IpcKind::MessageQueue.into()), []);
     }
 }
