@@ -13,7 +13,7 @@ use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, pause};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pause};
 
 use crate::compare::Outcome;
 
@@ -132,11 +132,15 @@ impl Others {
 
 fn fork_for_ever() -> ! {
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    let parent = getpid();
     loop {
         // SAFETY: This program has no other thread.
         if let Ok(ForkResult::Child) = unsafe { fork() } {
             let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-            pause();
+            // A parent that was killed before sends no signal.
+            if getppid() == parent {
+                pause();
+            }
             // SAFETY: It has no preconditions.
             unsafe { libc::_exit(0) }
         }
