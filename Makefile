@@ -15,7 +15,7 @@
 #   FUZZ_SECONDS=3600       fuzz: for so long
 #   MUTANT=P4               mutate: the mutants with that in their title
 #   ROW="arm64 gcc"         matrix: these rows
-#   KCONFIG=/boot/config-6  deb: built upon this configuration
+#   KCONFIG=/boot/config-6  deb: only the packages, built upon this configuration
 #
 # Generated files are in the cache, ~/.cache/nextid (XDG_CACHE_HOME), and in results/; what
 # cargo-fuzz leaves is in rust/fuzz/.
@@ -78,8 +78,8 @@ bisect: ## build each prefix of the series, with the option and without, and run
 matrix: ## other kernels, compilers and machines: writes the table in README.md
 	@ktest/matrix $(ROW)
 
-deb: ## installable packages, by the kernel's own bindeb-pkg
-	@qemu/deb $(KCONFIG)
+deb: ## Debian's kernel with the series, as packages; installed in a Debian 13, booted and tested there
+	@$(if $(KCONFIG),qemu/deb $(KCONFIG),ktest/run deb)
 
 deb-tool: ## a package of the tool nextid, with its man pages and completions
 	@rust/nextid-tool/debian/build

@@ -211,6 +211,14 @@ prepare_bisect() { "$TOP/qemu/build" --config bench && "$TOP/qemu/build" --backe
 steps_bisect() { echo $((5 * $(. "$TOP/qemu/lib/series.bash" && series "$PATCHES/series" | wc -l))); }
 suite_bisect() { "$TOP/ktest/scratch" "$TOP/ktest/bisect"; }
 
+# deb: the packages of the kernel, built on Debian's configuration, in a Debian that boots by them.
+build_deb() { cargo build --release --manifest-path "$TOP/rust/Cargo.toml" -p nextid-tool -p demo; }
+prepare_deb() {
+	"$TOP/qemu/deb" && prepare_kselftest && "$TOP/ktest/criu" plain && "$TOP/ktest/criu" patched &&
+		stage "building nextid and the demonstration" "$LOGS/deb-tools.log" 0 build_deb
+}
+suite_deb() { judged "$TOP/ktest/deb" "$RESULTS/deb.console" "$(kselftest)"; }
+
 # deb-tool: the package of nextid, installed and tried in fresh chroots: of this release of Debian,
 # and of the next one, whose C library is newer.
 prepare_deb-tool() { "$TOP/rust/nextid-tool/debian/build"; }

@@ -79,8 +79,8 @@ at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1) == "$2" ]]; 
 # version_of PROGRAM: as rustc and cargo tell it; nothing if it cannot be run.
 version_of() { "$1" --version 2>/dev/null | cut -d' ' -f2; }
 
-# lock NAME [-s]: waits for the lock on a part of the cache, alone or (-s) shared. The script holds
-# it until it ends.
+# lock NAME [-s|-u]: waits for the lock on a part of the cache, alone or (-s) shared. The script
+# holds it until it ends, or gives it back (-u).
 declare -A LOCKS
 lock() {
 	local fd=${LOCKS[$1]:-}
