@@ -142,14 +142,15 @@ suite_zdtm() {
 
 # upstream: the tree's own kselftests, on the kernel without the series and on the one with it.
 # Where results differ, it may be by chance: such a program is run again, often, on both.
-upstream="clone3 pidfd pid_namespace ipc proc mqueue namespaces"
+upstream="clone3 pidfd pid_namespace ipc proc mqueue namespaces tty"
 prepare_upstream() {
 	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/qemu/pristine" "$TOP/qemu/build" "${CONFIG[@]}" &&
-		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=$upstream cgroup" \
+		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=$upstream cgroup filesystems" \
 			INSTALL_PATH="$CACHE/upstream-$KVER"
 }
 suite_upstream() {
-	local selection=(--test cgroup:test_pids) again=() name died=0 trouble=0 differ=0
+	local selection=(--test cgroup:test_pids --test filesystems:devpts_pts)
+	local again=() name died=0 trouble=0 differ=0
 	ktap_begin 3
 	for name in $upstream; do selection+=(--collection "$name"); done
 	run_upstream 1 "${selection[@]}"
