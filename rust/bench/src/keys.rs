@@ -24,6 +24,10 @@ pub enum Kernel {
     Off,
     /// With the option.
     On,
+    /// Debian's own.
+    Debian,
+    /// Debian's, with the series and the option.
+    DebianNextId,
 }
 
 impl fmt::Display for Kernel {
@@ -32,6 +36,8 @@ impl fmt::Display for Kernel {
             Self::Pristine => "pristine",
             Self::Off => "off",
             Self::On => "on",
+            Self::Debian => "Debian",
+            Self::DebianNextId => "Debian, on",
         })
     }
 }

@@ -56,6 +56,7 @@ fn sections(results: &Results) -> Result<Vec<(&'static str, String)>> {
         ("setting", setting(results)?),
         ("goals", goals::table(results)?),
         ("not used", not_used(results)?),
+        ("debian", debian(results)?),
         ("arming", competitors(results, &[Group::Arming])?),
         ("tasks", tasks(results)?),
         ("ipc", competitors(results, &IPC)?),
@@ -103,23 +104,37 @@ fn not_used(results: &Results) -> Result<String> {
     );
     for on in results.group(Kernel::On, Unit::Instructions, Group::NotUsed) {
         let of = |kernel| results.low(kernel, Group::NotUsed, on.case);
-        let (pristine, off, low) = (of(Kernel::Pristine), of(Kernel::Off), on.low());
-        let difference = off.map(|off| low - off);
-        writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} |",
-            on.case,
-            number(pristine),
-            number(off),
-            thousands(low),
-            difference.map_or(String::new(), |d| format!("{d:+.0}")),
-            difference.map_or(String::new(), |d| format!("{:+.2} %", 100.0 * d / (low - d))),
-        )?;
+        let pristine = number(of(Kernel::Pristine));
+        writeln!(text, "| {} | {pristine} | {}", on.case, added(of(Kernel::Off), on.low()))?;
     }
     if results.group(Kernel::Pristine, Unit::Instructions, Group::NotUsed).is_empty() {
         text.push_str("\nThe pristine kernel was not measured in this run.\n");
     }
     Ok(text)
+}
+
+fn debian(results: &Results) -> Result<String> {
+    let mut text = String::from(
+        "| instructions | Debian's own | with the series | difference | |\n\
+         | --- | ---: | ---: | ---: | ---: |\n",
+    );
+    for on in results.group(Kernel::DebianNextId, Unit::Instructions, Group::NotUsed) {
+        let own = results.low(Kernel::Debian, Group::NotUsed, on.case);
+        writeln!(text, "| {} | {}", on.case, added(own, on.low()))?;
+    }
+    Ok(text)
+}
+
+/// The last cells of a row: what was, what is, and the difference.
+fn added(before: Option<f64>, after: f64) -> String {
+    let difference = before.map(|before| after - before);
+    format!(
+        "{} | {} | {} | {} |",
+        number(before),
+        thousands(after),
+        difference.map_or(String::new(), |d| format!("{d:+.0}")),
+        difference.map_or(String::new(), |d| format!("{:+.2} %", 100.0 * d / (after - d))),
+    )
 }
 
 /// A number, if there is one.
