@@ -19,8 +19,8 @@ install_debian() { # FOLDER PACKAGE...
 	in_debian "$1" apt-get -q -y install --no-install-recommends "${@:2}"
 }
 
-# in_debian FOLDER COMMAND...: runs COMMAND in the system, which sees /proc and /dev, and the folders
-# in SEEN where they are. The mounts are gone when it ends, however it ends.
+# in_debian FOLDER COMMAND...: runs COMMAND in the system, which sees /proc and /dev, and the
+# folders in SEEN where they are. The mounts are gone when it ends, however it ends.
 in_debian() {
 	# shellcheck disable=SC2016 # for the inner shell
 	unshare --mount --propagation private sh -euc '
