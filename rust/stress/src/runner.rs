@@ -201,5 +201,6 @@ fn check_ids(tally: &Tally, lists: impl Iterator<Item = Ids>) -> Result<()> {
         sys::wait(pid)?;
         ensure!(i64::from(pid) == ids.first, "{ids:?} came out as {pid}");
     }
+    file.close();
     Ok(())
 }
