@@ -21,5 +21,9 @@ ktap_result() { if (($1 == 0)); then ktap_pass "$2"; else ktap_fail "$2"; fi; }
 # What is read, as comments on the result that follows.
 ktap_comment() { sed -u 's/^/# /'; }
 
+# What kselftest's runner prints: it marks the lines of a test program as comments; indented, they
+# are the subtests they are.
+ktap_of_kselftest() { sed -u 's/^\( *\)# \(.*\)/\1    \2/'; }
+
 # KTAP that is read, as the subtests of the result that follows.
 ktap_subtests() { sed -u 's/^/    /'; }

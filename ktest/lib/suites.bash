@@ -45,9 +45,7 @@ install_kselftest() { # INTO MAKE-ARGUMENT...
 		INSTALL_PATH="$1" "${@:2}"
 }
 run_kselftest() { # FOLDER
-	# The runner marks the lines of a test program as comments; indented, they are the subtests they
-	# are.
-	in_guest "$1/run_kselftest.sh" --override-timeout 300 | sed -u 's/^\( *\)# \(.*\)/\1    \2/'
+	in_guest "$1/run_kselftest.sh" --override-timeout 300 | ktap_of_kselftest
 }
 prepare_kselftest() { install_kselftest "$(kselftest)"; }
 suite_kselftest() { run_kselftest "$(kselftest)"; }
