@@ -90,8 +90,8 @@ shell: kernel ## a shell in the guest
 kernel: ## build the kernel with the series
 	@qemu/build $(config)
 
-baseline: ## build the kernel without the series, to compare with; `qemu/pristine qemu/guest -- CMD` boots it
-	@qemu/pristine qemu/build $(config)
+baseline: ## build the kernel without the series, to compare with; `qemu/baseline qemu/guest -- CMD` boots it
+	@qemu/baseline qemu/build $(config)
 
 tree: ## make the patched work tree, or bring it in step with patches/
 	@qemu/tree && bash -c '. "$$0"; say "edit in $$TREE"' qemu/lib/common.bash

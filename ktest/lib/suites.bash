@@ -142,7 +142,7 @@ suite_zdtm() {
 # Where results differ, it may be by chance: such a program is run again, often, on both.
 upstream="clone3 pidfd pid_namespace ipc proc mqueue namespaces tty"
 prepare_upstream() {
-	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/qemu/pristine" "$TOP/qemu/build" "${CONFIG[@]}" &&
+	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/qemu/baseline" "$TOP/qemu/build" "${CONFIG[@]}" &&
 		"$TOP/qemu/build" "${CONFIG[@]}" kselftest-install "TARGETS=$upstream cgroup filesystems" \
 			INSTALL_PATH="$CACHE/upstream-$KVER"
 }
@@ -152,22 +152,22 @@ suite_upstream() {
 	ktap_begin 3
 	for name in $upstream; do selection+=(--collection "$name"); done
 	run_upstream 1 "${selection[@]}"
-	for name in $("$TOP/ktest/upstream" --differing "$RESULTS/upstream."{pristine,patched}); do
+	for name in $("$TOP/ktest/upstream" --differing "$RESULTS/upstream."{baseline,patched}); do
 		again+=(--test "$name")
 	done
 	if ((${#again[@]})); then run_upstream 20 "${again[@]}"; fi
 	ktap_result $died guest
 	ktap_result $trouble console
-	"$TOP/ktest/upstream" "$RESULTS/upstream."{pristine,patched} | ktap_subtests || differ=1
+	"$TOP/ktest/upstream" "$RESULTS/upstream."{baseline,patched} | ktap_subtests || differ=1
 	if ! printed_something; then differ=1; fi
 	ktap_result $differ upstream
 }
 # run_upstream TIMES SELECTION...: sets `died` and `trouble` of suite_upstream.
 run_upstream() {
 	local kernel status console before
-	for kernel in pristine patched; do
+	for kernel in baseline patched; do
 		status=0 console=$RESULTS/upstream.$kernel-$1.console before=()
-		if [[ $kernel == pristine ]]; then before=("$TOP/qemu/pristine"); fi
+		if [[ $kernel == baseline ]]; then before=("$TOP/qemu/baseline"); fi
 		# shellcheck disable=SC2016 # for the guest
 		"${before[@]}" "$TOP/qemu/guest" "${CONFIG[@]}" --timeout 3600 --console "$console" -- \
 			sh -c 'times=$1; shift; for i in $(seq "$times"); do "$@"; done' sh "$1" \

@@ -19,7 +19,7 @@ pub const THREADS_OF_BOTH: u64 = 20;
 #[serde(rename_all = "kebab-case")]
 pub enum Kernel {
     /// Without the series.
-    Pristine,
+    Baseline,
     /// With the series, without the option.
     Off,
     /// With the option.
@@ -33,7 +33,7 @@ pub enum Kernel {
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Pristine => "pristine",
+            Self::Baseline => "baseline",
             Self::Off => "off",
             Self::On => "on",
             Self::Debian => "Debian",

@@ -99,16 +99,16 @@ fn setting(results: &Results) -> Result<String> {
 
 fn not_used(results: &Results) -> Result<String> {
     let mut text = String::from(
-        "| instructions | pristine | option off | option on | difference | |\n\
+        "| instructions | baseline | option off | option on | difference | |\n\
          | --- | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for on in results.group(Kernel::On, Unit::Instructions, Group::NotUsed) {
         let of = |kernel| results.low(kernel, Group::NotUsed, on.case);
-        let pristine = number(of(Kernel::Pristine));
-        writeln!(text, "| {} | {pristine} | {}", on.case, added(of(Kernel::Off), on.low()))?;
+        let baseline = number(of(Kernel::Baseline));
+        writeln!(text, "| {} | {baseline} | {}", on.case, added(of(Kernel::Off), on.low()))?;
     }
-    if results.group(Kernel::Pristine, Unit::Instructions, Group::NotUsed).is_empty() {
-        text.push_str("\nThe pristine kernel was not measured in this run.\n");
+    if results.group(Kernel::Baseline, Unit::Instructions, Group::NotUsed).is_empty() {
+        text.push_str("\nThe baseline kernel was not measured in this run.\n");
     }
     Ok(text)
 }
