@@ -42,7 +42,7 @@ kunit: ## the KUnit suites, in virtme-ng and under UML
 selftest: ## the kselftests
 	@ktest/run $(config) kselftest
 
-stress: ## the kselftests, and a million lists armed in races; CONFIG=kasan, lockdep, kcsan, kmemleak or faults, BACKEND=uml
+stress: ## the kselftests, and a million requests in races; CONFIG=kasan, lockdep, kcsan, kmemleak or faults, BACKEND=uml
 	@ktest/run $(config) kselftest stress-long $(filter faults,$(CONFIG))
 
 fuzz: ## fuzz the parser, the list and the reader of CRIU's images, for ten minutes

@@ -70,7 +70,7 @@ suite_off() {
 	in_guest "$TOP/ktest/guest/off"
 }
 
-# stress: rust/stress in brief; stress-long: a million lists armed, unless ROUNDS says otherwise;
+# stress: rust/stress in brief; stress-long: a million requests, unless ROUNDS says otherwise;
 # faults: each allocation of a call made to fail in turn, which takes --config faults.
 stress=$CARGO_TARGET_DIR/release/stress
 prepare_stress() {
