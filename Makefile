@@ -34,7 +34,7 @@ run: ## create a process tree and ipc objects with chosen ids, on a kernel with 
 	@ktest/demo-ids $(config)
 
 test: ## the tests that take minutes: host tests, fuzzing in brief, KUnit, kselftest, dumps of CRIU, stress, benchmarks in brief, static checks
-	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest restore stress bench checks
+	@ktest/run $(config) host fuzz kunit-vng kunit-uml kselftest restore criu stress bench checks
 
 kunit: ## the KUnit suites, in virtme-ng and under UML
 	@ktest/run $(config) kunit-vng kunit-uml

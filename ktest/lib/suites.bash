@@ -112,6 +112,16 @@ suite_restore() {
 		"$CARGO_TARGET_DIR/debug" "${tests[@]}"
 }
 
+# criu: what CRIU with patches/criu/ does with next_id.
+prepare_criu() {
+	"$TOP/qemu/build" "${CONFIG[@]}" && "$TOP/ktest/criu" patched &&
+		stage "building nextid" "$LOGS/nextid-build.log" 0 \
+			cargo build --manifest-path "$TOP/rust/Cargo.toml" -p nextid-tool
+}
+suite_criu() {
+	in_guest "$TOP/ktest/guest/criu" "$CACHE/criu/$CRIU-patched/criu/criu" "$CARGO_TARGET_DIR/debug/nextid"
+}
+
 # zdtm: CRIU's own tests that are about ids, or TESTS, with CRIU as it is and with patches/criu/, or
 # with the one that is built in CRIU_TREE. Takes --config criu.
 zdtm_tests() {

@@ -231,6 +231,11 @@ fn missing_capability(action: Action) -> &'static str {
             "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN, both now and when the file was \
              opened; and the file must be this thread's own: a child has to open its own"
         }
+        (Action::Create(IpcKind::SharedMemory), _) => {
+            "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns \
+             the IPC namespace; with SHM_HUGETLB, CAP_IPC_LOCK or a group in vm.hugetlb_shm_group, \
+             too"
+        }
         (_, Some(Kind::Ipc(_))) => {
             "that takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN in the user namespace that owns \
              the IPC namespace"

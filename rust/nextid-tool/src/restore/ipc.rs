@@ -328,12 +328,9 @@ fn create_segment(next: &mut NextId, segment: &Segment) -> Result<()> {
     if segment.huge_pages == 0 {
         armed.create(key, size, mode)?;
     } else {
-        let created = armed.create_with_flags(key, size, mode, segment.huge_pages);
-        let refused = matches!(created, Err(nextid::Error::NotPermitted { .. }));
-        created.with_context(|| {
-            let takes = ": that takes CAP_IPC_LOCK or vm.hugetlb_shm_group";
-            format!("segment {id} has huge pages{}", if refused { takes } else { "" })
-        })?;
+        armed
+            .create_with_flags(key, size, mode, segment.huge_pages)
+            .with_context(|| format!("segment {id} has huge pages"))?;
     }
     Ok(())
 }

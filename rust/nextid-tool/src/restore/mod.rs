@@ -69,6 +69,7 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     program::reset_sigchld()?;
     let dump = read(&options.dump, &options.reading)?;
     let mut survey = Survey::new(&dump, options)?;
+    survey.tell_of_reservations();
     let next = method::open(fallback);
     if options.dry_run {
         next.err().into_iter().for_each(|error| survey.add(error));

@@ -2,6 +2,7 @@
 
 //! What is known of a restore before anything is made.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 
@@ -59,6 +60,22 @@ impl<'a> Survey<'a> {
         self.hindrances.iter().for_each(failure::tell);
         let used = if self.in_use.is_empty() { 0 } else { failure::IN_USE };
         self.hindrances.first().map_or(used, failure::status)
+    }
+
+    /// Tells who has reserved ids of the dump.
+    pub fn tell_of_reservations(&self) {
+        let mut counts: BTreeMap<(i32, &str), usize> = BTreeMap::new();
+        for holder in &self.reserved {
+            if let Holder::Reservation { pid, name, .. } = holder {
+                *counts.entry((*pid, name)).or_default() += 1;
+            }
+        }
+        for ((pid, name), count) in counts {
+            report::tell(format_args!(
+                "{NOTE}nextid:{NOTE:#} process {pid} ({name}) has reserved {count} of the ids; that \
+                 is in nobody's way who names them"
+            ));
+        }
     }
 
     /// Whether nothing but nextid itself stands in the way, by its own id.

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use testing::{Hindrances, Outcome, Trial, ensure, free_pid, test};
 
-use crate::common::{NEXTID, command, dump, expect, expect_error, json_of, nextid, printed_ids};
+use crate::common::{NEXTID, Restored, command, dump, expect, expect_error, json_of, nextid, printed_ids};
 
 /// The tests of this part.
 pub fn tests(h: &Hindrances) -> Vec<Trial> {
@@ -28,6 +28,11 @@ pub fn tests(h: &Hindrances) -> Vec<Trial> {
             "reserve_the_ids_of_a_dump",
             h.not_root.or(h.no_reservations),
             reserve_the_ids_of_a_dump,
+        ),
+        test(
+            "restore_what_is_reserved",
+            h.not_root.or(h.no_reservations),
+            restore_what_is_reserved,
         ),
         test("reserve_without_reservations", h.reservations, reserve_without_reservations),
     ]
@@ -134,6 +139,16 @@ fn reserve_the_ids_of_a_dump() -> Outcome {
     let is_told =
         text.lines().count() == 2 && text.lines().all(|it| it.contains(" is reserved by "));
     ensure(output.status.code() == Some(5) && is_told, &output)
+}
+
+fn restore_what_is_reserved() -> Outcome {
+    let folder = dump("shared");
+    let mut restore = command("reserve");
+    restore.arg(&folder).args(["--", NEXTID, "restore", "--detach", "--json"]).arg(&folder);
+    let output = restore.output()?;
+    Restored::told(&output)?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure(text.contains(" (nextid) has reserved "), &output)
 }
 
 fn reserve_without_reservations() -> Outcome {
