@@ -66,9 +66,10 @@ pub fn status_of(error: &Error) -> u8 {
         Error::NotSupported(_) => NOT_SUPPORTED,
         Error::NotPermitted { .. } => NOT_PERMITTED,
         Error::Taken { .. } | Error::KeyInUse { .. } => IN_USE,
-        Error::OutOfRange { .. } | Error::TooManyLevels { .. } | Error::Count { .. } => {
-            OUT_OF_RANGE
-        }
+        Error::OutOfRange { .. }
+        | Error::TooManyLevels { .. }
+        | Error::TooManyReserved { .. }
+        | Error::Count { .. } => OUT_OF_RANGE,
         _ => OTHER,
     }
 }

@@ -185,6 +185,15 @@ pub enum Error {
         max: usize,
     },
 
+    /// More than half of the initial pid namespace would be reserved (`ENOSPC`).
+    #[error("cannot {action} ids: half of the initial pid namespace at most can be reserved")]
+    TooManyReserved {
+        /// What was refused.
+        action: Action,
+        /// The ids asked for.
+        ids: Ids,
+    },
+
     /// A System V IPC key is already in use (`EEXIST`).
     #[error("cannot create a {kind}: key {key:#x} is in use already")]
     KeyInUse {
@@ -301,6 +310,9 @@ impl Error {
             Some(Errno::EPERM) => Self::NotPermitted { action, ids },
             Some(Errno::EBUSY) => Self::Taken { action, ids },
             Some(Errno::EINVAL) => Self::OutOfRange { action, ids },
+            Some(Errno::ENOSPC) if matches!(action, Action::Reserve(_)) => {
+                Self::TooManyReserved { action, ids }
+            }
             _ => Self::System { action, ids, source: error },
         }
     }
@@ -337,6 +349,16 @@ mod tests {
         assert_eq!(refused(&[7]), "cannot reserve process or thread id 7: in use");
         let message = "cannot reserve process or thread id 7 8 7: one of them is given twice";
         assert_eq!(refused(&[7, 8, 7]), message);
+    }
+
+    #[test]
+    fn too_many_reserved_ids_are_told() {
+        let error = refused(Action::Reserve(Kind::Task), 7, Errno::ENOSPC).to_string();
+        let message = "cannot reserve process or thread ids: half of the initial pid namespace at \
+                       most can be reserved";
+        assert_eq!(error, message);
+        let error = refused(Action::OpenPty, 7, Errno::ENOSPC);
+        assert!(matches!(error, Error::System { .. }));
     }
 
     #[test]

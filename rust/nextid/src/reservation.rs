@@ -52,9 +52,10 @@ impl Reservation {
     ///
     /// [`Error::Taken`] where one of the ids is in use, is reserved already, or is in a list twice:
     /// [`Error::holders`] tells which, and who has it. [`Error::OutOfRange`] where no object can
-    /// have one of them, or a pid is 1; [`Error::NotPermitted`]; [`Error::NotSupported`] where the
-    /// kernel has no reservations, and for pseudoterminals; [`Error::NoProc`]; [`Error::System`]
-    /// for any other reason. Nothing is reserved then.
+    /// have one of them, or a pid is 1; [`Error::TooManyReserved`] in the initial pid namespace;
+    /// [`Error::NotPermitted`]; [`Error::NotSupported`] where the kernel has no reservations, and
+    /// for pseudoterminals; [`Error::NoProc`]; [`Error::System`] for any other reason. Nothing is
+    /// reserved then.
     pub fn new<'a>(ids: impl IntoIterator<Item = (Kind, &'a [i64])>) -> Result<Self> {
         let mut reservation = Self { file: file::open()? };
         for (kind, ids) in ids {

@@ -109,16 +109,15 @@ impl<'a> Survey<'a> {
         if lists.is_empty() {
             return Ok(None);
         }
-        match Reservation::new(lists.iter().map(|(kind, ids)| (*kind, &**ids))) {
-            Err(nextid::Error::NotSupported(_)) => {
-                report::tell(format_args!(
-                    "{NOTE}nextid:{NOTE:#} this kernel has no reservations: where another process \
-                     takes an id meanwhile, all is undone"
-                ));
-                Ok(None)
-            }
-            held => Ok(Some(held?)),
-        }
+        let why = match Reservation::new(lists.iter().map(|(kind, ids)| (*kind, &**ids))) {
+            Err(nextid::Error::NotSupported(_)) => "this kernel has no reservations",
+            Err(nextid::Error::TooManyReserved { .. }) => "no more pids can be reserved here",
+            held => return Ok(Some(held?)),
+        };
+        report::tell(format_args!(
+            "{NOTE}nextid:{NOTE:#} {why}: where another process takes an id meanwhile, all is undone"
+        ));
+        Ok(None)
     }
 }
 

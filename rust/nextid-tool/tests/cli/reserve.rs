@@ -11,7 +11,9 @@ use nix::unistd::Pid;
 use serde_json::json;
 use testing::{Hindrances, Outcome, Trial, ensure, free_pid, test};
 
-use crate::common::{NEXTID, Restored, command, dump, expect, expect_error, json_of, nextid, printed_ids};
+use crate::common::{
+    NEXTID, Restored, command, dump, expect, expect_error, json_of, nextid, printed_ids,
+};
 
 /// The tests of this part.
 pub fn tests(h: &Hindrances) -> Vec<Trial> {
