@@ -14,6 +14,7 @@ use proptest::test_runner::RngSeed;
 use crate::map::PIECE_NUMBERS;
 
 type Map = crate::map::Map<kernel::alloc::allocator::Kmalloc>;
+type Piece = crate::map::Piece<kernel::alloc::allocator::Kmalloc>;
 
 /// How many pieces the numbers of these tests are of.
 const PIECES: usize = 4;
@@ -91,11 +92,11 @@ impl Compared {
                 self.pieces[piece] = true;
             }
             Step::Give(number) => {
-                let mut piece = Map::new_piece(GFP_KERNEL_ACCOUNT).unwrap();
+                let mut piece = Piece::new(GFP_KERNEL_ACCOUNT).unwrap();
                 self.map.give(number, &mut piece);
                 let place = self.pieces.get_mut(number / PIECE_NUMBERS);
                 let takes = place.is_some_and(|has| !std::mem::replace(has, true));
-                assert_eq!(piece.is_empty(), takes, "give({number})");
+                assert_eq!(piece.is_missing(), takes, "give({number})");
             }
             Step::Insert(first, length) => {
                 for number in first..first + length {
@@ -122,10 +123,15 @@ impl Compared {
         let next_out = (number..end).find(|number| !self.numbers.contains(number)).unwrap_or(end);
         let next_in = self.numbers.range(number..).next().copied();
 
+        // It looks at eight words.
+        let ahead = (number / 64 + 8) * 64;
+        let clear = self.numbers.range(number..ahead).next().copied().unwrap_or(ahead);
+
         assert_eq!(self.map.lacks(number), !self.has_room(number), "lacks({number})");
         assert_eq!(self.map.contains(number), self.numbers.contains(&number), "contains({number})");
         assert_eq!(self.map.next_in(number), next_in, "next_in({number})");
         assert_eq!(self.map.next_out(number), next_out, "next_out({number})");
+        assert_eq!(self.map.clear_up_to(number), clear, "clear_up_to({number})");
         assert!(
             self.map.iter_from(number).eq(self.numbers.range(number..).copied()),
             "iter_from({number})"
@@ -248,7 +254,7 @@ fn a_table_that_cannot_be_had() {
 #[test]
 fn a_piece_that_cannot_be_had() {
     ledger::allow(0);
-    let piece = Map::new_piece(GFP_KERNEL_ACCOUNT);
+    let piece = Piece::new(GFP_KERNEL_ACCOUNT);
     ledger::allow(usize::MAX);
     assert!(piece.is_err());
 }

@@ -135,8 +135,8 @@ impl Armed<'_, SharedMemory> {
     ///
     /// # Errors
     ///
-    /// As [`Armed::create`]. With `SHM_HUGETLB`, [`Error::NotPermitted`] also without `CAP_IPC_LOCK`
-    /// and the group in `vm.hugetlb_shm_group`.
+    /// As [`Armed::create`]. With `SHM_HUGETLB`, [`Error::NotPermitted`] also for those who have
+    /// neither `CAP_IPC_LOCK` nor the group in `vm.hugetlb_shm_group`.
     pub fn create_with_flags(self, key: i32, size: usize, mode: u16, flags: c_int) -> Result<i32> {
         self.create_ipc(IpcKind::SharedMemory, key, size, mode, flags)
     }
