@@ -69,9 +69,9 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
     program::reset_sigchld()?;
     let dump = read(&options.dump, &options.reading)?;
     let mut survey = Survey::new(&dump, options)?;
-    survey.tell_of_reservations();
     let next = method::open(fallback);
     if options.dry_run {
+        survey.tell_of_reservations();
         next.err().into_iter().for_each(|error| survey.add(error));
         report::print(&View::new(&survey, None), options.output.json)?;
         return Ok(survey.tell().into());
@@ -81,6 +81,7 @@ pub fn restore(fallback: bool, options: &Restore) -> Result<ExitCode> {
         moving::restore_with_another_id(next, &survey, || restore(fallback, options))?;
         return Ok(ExitCode::SUCCESS);
     }
+    survey.tell_of_reservations();
     survey.refuse()?;
     make(next, &survey, options)
 }
